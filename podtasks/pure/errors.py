@@ -1,0 +1,129 @@
+"""Every way podtasks can fail, each with its exit code.
+
+The codes start at 100 so that they are never taken for a training script's own exit code.
+"""
+
+from __future__ import annotations
+
+
+class PodtasksError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        what: what happened, in one sentence.
+        next_step: what to type or change next.
+        means: what it means for the user's money and data, where that is not obvious.
+    """
+
+    exit_code = 100
+
+    def __init__(self, what: str, *, next_step: str, means: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.means = means
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.means, f"Next: {self.next_step}") if line)
+
+
+class UsageError(PodtasksError):
+    """A flag is missing or does not make sense."""
+
+    exit_code = 101
+
+
+class ConfigError(PodtasksError):
+    """The training configuration (configs/*.yaml) cannot be used."""
+
+    exit_code = 102
+
+
+class SettingsError(PodtasksError):
+    """invoke.yaml, .runpod.env or the environment has a bad value."""
+
+    exit_code = 103
+
+
+class CodeError(PodtasksError):
+    """The local git repository cannot be trained from as it is."""
+
+    exit_code = 104
+
+
+class ApiError(PodtasksError):
+    """RunPod's API answered something that cannot be used."""
+
+    exit_code = 110
+
+
+class AuthenticationError(ApiError):
+    """RunPod refused the API key."""
+
+    exit_code = 111
+
+
+class ApiUnreachableError(ApiError):
+    """RunPod's API gave no usable answer, after all retries."""
+
+    exit_code = 112
+
+
+class CapacityError(ApiError):
+    """No GPU of the wanted types is to be had."""
+
+    exit_code = 113
+
+
+class PlanError(PodtasksError):
+    """What is asked for cannot be rented: unknown GPU, price above the cap, volume elsewhere."""
+
+    exit_code = 114
+
+
+class PodTimeoutError(PodtasksError):
+    """The pod did not get as far as it should within its time."""
+
+    exit_code = 120
+
+
+class PodFailedError(PodtasksError):
+    """The pod stopped or vanished while it was needed."""
+
+    exit_code = 121
+
+
+class TransportError(PodtasksError):
+    """The SSH link broke or could not be made."""
+
+    exit_code = 122
+
+
+class HostKeyError(TransportError):
+    """The machine that answered is not the pod that was made."""
+
+    exit_code = 123
+
+
+class RemoteCommandError(PodtasksError):
+    """A program on the pod failed."""
+
+    exit_code = 124
+
+
+class RunActiveError(PodtasksError):
+    """Another run, or another launch, holds the pod."""
+
+    exit_code = 125
+
+
+class OutcomeUnknownError(PodtasksError):
+    """The pod went away before the run's exit code was seen."""
+
+    exit_code = 126
+
+
+class CloudError(PodtasksError):
+    """The local cloud could not be started or does not answer."""
+
+    exit_code = 130
