@@ -1,0 +1,1 @@
+"""A small network that learns to read handwritten digits."""
