@@ -1,0 +1,5 @@
+"""The tasks of this project: `inv --list` shows them."""
+
+from podtasks import ns
+
+__all__ = ["ns"]
