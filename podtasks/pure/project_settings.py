@@ -82,7 +82,9 @@ def _links(links: dict[str, str]) -> dict[str, str]:
 
 
 Env = Annotated[
-    dict[str, Annotated[str, BeforeValidator(_number_as_text)]], BeforeValidator(_default_env), AfterValidator(_env)
+    dict[str, Annotated[str, BeforeValidator(_number_as_text)]],
+    BeforeValidator(_default_env),
+    AfterValidator(_env),
 ]
 Links = Annotated[dict[Folder, Folder], AfterValidator(_links)]
 
@@ -94,7 +96,8 @@ class Settings(BaseModel):
 
     cloud: Literal["auto", "runpod", "local"] = Field(
         "auto",
-        description="Where pods run: `runpod`, or `local` on this machine. `auto` takes RunPod when there is an API key.",
+        description="Where pods run: `runpod`, or `local` on this machine. "
+        "`auto` takes RunPod when there is an API key.",
     )
     project: ProjectName = Field(
         DEFAULT_PROJECT,
@@ -111,8 +114,8 @@ class Settings(BaseModel):
     gpu_count: WholeNumber = Field(1, ge=1, le=64, description="GPUs in the pod.")
     cloud_type: Literal["auto", "secure", "community"] = Field(
         "auto",
-        description="RunPod's Secure or Community Cloud. `auto` takes Secure when a network volume is attached "
-        "(it must be), else whichever has a GPU.",
+        description="RunPod's Secure or Community Cloud. `auto` takes Secure, "
+        "the only one with network volumes.",
     )
     data_center: DataCenter | None = Field(
         None, description="RunPod's data center id, such as EU-RO-1. Default: where the network volume is."
@@ -126,11 +129,13 @@ class Settings(BaseModel):
     volume_disk_gb: WholeNumber = Field(
         20, ge=1, le=100_000, description="Volume disk in GB; only where there is no network volume."
     )
-    ports: Ports = Field("22/tcp", description="Ports the pod opens, separated by commas; 22/tcp must be among them.")
+    ports: Ports = Field(
+        "22/tcp", description="Ports the pod opens, separated by commas; 22/tcp must be among them."
+    )
     mount_path: MountPath = Field("/workspace", description="Where the volume is mounted in the pod.")
     env: Env = Field(
         DEFAULT_ENV,
-        description="Variables for the pod and the training, added to the defaults (same name: yours counts). "
+        description="Variables for the pod and the training, added to the defaults (yours count first). "
         "`{mount_path}` and `{clone}` are filled in. Not for secrets where invoke.yaml is committed.",
     )
     repository: Repository | None = Field(None, description="The address the pod clones the code from.")
@@ -140,25 +145,29 @@ class Settings(BaseModel):
     )
     code: Literal["origin", "local", "snapshot"] | None = Field(
         None,
-        description="Where the code comes from: `origin` (what was pushed), `local` (this machine's commit, sent over "
-        "SSH) or `snapshot` (the same with uncommitted changes). Default: `origin` with a repository, else `local`.",
+        description="Where the code comes from: `origin` (what was pushed), `local` (this machine's commit, "
+        "sent over SSH) or `snapshot` (the same with uncommitted changes). "
+        "Default: `origin` with a repository, else `local`.",
     )
     forward_agent: bool = Field(
         False, description="Let the pod use this machine's SSH agent while it fetches from the repository."
     )
     python: RequiredText = Field("python", description="The Python that the pod's venv is made from.")
-    script: RelativePath = Field("scripts/train.py", description="The training script, relative to the clone.")
+    script: RelativePath = Field(
+        "scripts/train.py", description="The training script, relative to the clone."
+    )
     config_flag: Text = Field(
         "--config", description="The script's flag for the configuration; empty: the path alone is passed."
     )
     args: Words = Field("", description="More arguments for the script, in shell words; nothing is expanded.")
     requirements: RelativePath | None = Field(
-        "requirements.txt", description="The requirements file, relative to the clone; `null`: nothing is installed."
+        "requirements.txt",
+        description="The requirements file, relative to the clone; `null`: nothing is installed.",
     )
     venv: Literal["container", "volume"] = Field(
         "container",
-        description="Where the venv lives: on the fast container disk, filled from a cache on the volume at each start, "
-        "or on the volume, where it stays but imports are slow.",
+        description="Where the venv lives: on the fast container disk, filled at each start from a cache "
+        "on the volume, or on the volume, where it stays but imports are slow.",
     )
     links: Links = Field(
         DEFAULT_LINKS,
@@ -168,15 +177,17 @@ class Settings(BaseModel):
     output_dir: DottedKeys = Field(
         ("training.output_dir", "output_dir"),
         min_length=1,
-        description="Where the output directory stands in a training configuration: dotted keys, the first present counts.",
+        description="Where the output directory stands in a training configuration: "
+        "dotted keys, of which the first present counts.",
     )
     logging_dir: DottedKeys = Field(
-        ("training.logging_dir", "logging_dir"), description="The same for the directory that TensorBoard reads."
+        ("training.logging_dir", "logging_dir"),
+        description="The same for the directory that TensorBoard reads.",
     )
     checkpoint_dir: CheckpointDir = Field(
         "{output_dir}",
-        description="Where the script really writes checkpoints, from `{output_dir}`, `{branch}` and `{config}` "
-        "(the configuration's name).",
+        description="Where the script really writes checkpoints, from `{output_dir}`, `{branch}` and "
+        "`{config}` (the configuration's name).",
     )
     checkpoint_pattern: CheckpointPattern = Field(
         "checkpoint-*", description="The name pattern of a checkpoint; the number in it is its step."
@@ -192,8 +203,8 @@ class Settings(BaseModel):
     )
     when_done: Literal["stop", "terminate", "keep"] = Field(
         "stop",
-        description="What happens to the pod when the run ends: `stop`, `terminate` (only with a network volume) or "
-        "`keep` (it goes on billing until `max_hours`).",
+        description="What happens to the pod when the run ends: `stop`, `terminate` (only with a network "
+        "volume) or `keep` (it goes on billing until `max_hours`).",
     )
     stop_grace_s: Number = Field(
         30, ge=0, le=3600, description="Seconds the training gets to end by itself before it is killed."

@@ -13,7 +13,9 @@ from podtasks.pure.pod_path import clean_path, has_control_characters, path_prob
 from podtasks.pure.shell import split_args
 from podtasks.pure.suggestion import did_you_mean
 
-SYSTEM_FOLDERS = frozenset("/bin /boot /dev /etc /home /lib /opt /proc /root /run /sbin /sys /tmp /usr /var".split())
+SYSTEM_FOLDERS = frozenset(
+    f"/{name}" for name in ("bin boot dev etc home lib lib64 opt proc root run sbin sys tmp usr var").split()
+)
 CHECKPOINT_PLACEHOLDERS = frozenset({"output_dir", "branch", "config"})
 MAX_HTTP_PORTS = 10  # RunPod docs: pods/configuration/expose-ports
 PORT = re.compile(r"([1-9][0-9]{0,5})/(tcp|http)")
@@ -133,7 +135,9 @@ def _folder_name(value: str) -> str:
 
 def _checkpoint_dir(value: str) -> str:
     for name in unknown_placeholders(value, CHECKPOINT_PLACEHOLDERS):
-        raise ValueError(f"has an unknown placeholder {{{name}}}{did_you_mean(name, CHECKPOINT_PLACEHOLDERS)}")
+        raise ValueError(
+            f"has an unknown placeholder {{{name}}}{did_you_mean(name, CHECKPOINT_PLACEHOLDERS)}"
+        )
     _raise(path_problem(value))
     return value
 
@@ -154,7 +158,9 @@ def _shell_words(value: str) -> str:
 
 def _resume_args(value: str) -> str:
     if value and "{checkpoint}" not in value:
-        raise ValueError("must hold {checkpoint} where the checkpoint's path goes (or be empty: never resume)")
+        raise ValueError(
+            "must hold {checkpoint} where the checkpoint's path goes (or be empty: never resume)"
+        )
     return value
 
 
@@ -176,7 +182,10 @@ Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=Fals
 Words = Annotated[Text, AfterValidator(_shell_words)]
 
 Image = Annotated[
-    RequiredText, matching(IMAGE, "must be a container image's name, such as runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204")
+    RequiredText,
+    matching(
+        IMAGE, "must be a container image's name, such as runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204"
+    ),
 ]
 GpuTypes = Annotated[
     tuple[Annotated[RequiredText, matching(GPU_TYPE, "must be a GPU type id as RunPod has it")], ...],
@@ -188,7 +197,9 @@ DataCenter = Annotated[RequiredText, matching(DATA_CENTER, "must be a data cente
 Ports = Annotated[RequiredText, BeforeValidator(_join_commas), AfterValidator(_ports)]
 MountPath = Annotated[RequiredText, AfterValidator(_mount_path)]
 ProjectName = Annotated[
-    RequiredText, matching(NAME, "must be made of letters, digits, dots, dashes and underscores"), Field(max_length=60)
+    RequiredText,
+    matching(NAME, "must be made of letters, digits, dots, dashes and underscores"),
+    Field(max_length=60),
 ]
 Repository = Annotated[RequiredText, AfterValidator(_repository)]
 Branch = Annotated[str, AfterValidator(_branch), Field(min_length=1)]
@@ -199,5 +210,7 @@ CheckpointDir = Annotated[str, AfterValidator(_checkpoint_dir)]
 CheckpointPattern = Annotated[RequiredText, AfterValidator(_checkpoint_pattern)]
 ResumeArgs = Annotated[Words, AfterValidator(_resume_args)]
 DottedKeys = Annotated[
-    tuple[Annotated[RequiredText, AfterValidator(_dotted_key)], ...], BeforeValidator(_split_commas), AfterValidator(_unique)
+    tuple[Annotated[RequiredText, AfterValidator(_dotted_key)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_unique),
 ]

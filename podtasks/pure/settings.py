@@ -32,7 +32,9 @@ FLAG_KEYS = {
 }
 SETTING_KEYS = tuple(Settings.model_fields)
 MAPPING_KEYS = frozenset({"env", "links"})
-NULLABLE_KEYS = frozenset(name for name, field in Settings.model_fields.items() if field.default is None) | {"requirements"}
+NULLABLE_KEYS = frozenset(name for name, field in Settings.model_fields.items() if field.default is None) | {
+    "requirements"
+}
 HIDDEN_KEYS = frozenset({"env", "repository"})  # whose values may hold something secret
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 Model = TypeVar("Model", bound=BaseModel)
@@ -81,14 +83,14 @@ def load_settings(
     *,
     folder: str = "",
 ) -> Effective:
-    """Bring all settings together: a flag counts before the environment, that before a file, that before the default.
+    """Bring all settings together: flag before environment before file before default.
 
     Args:
         project_mapping: what stands under `podtasks` in invoke.yaml; None where nothing does.
         environ: the environment; `PODTASKS_GPU_COUNT` sets gpu_count, identity values have their own names.
         identity_mapping: what stands in .runpod.env; None where there is none.
-        flags: values of flags by name, with underscores: a setting's name, or gpu, max_price, pod, volume, ssh_key.
-            None means that the flag was not given.
+        flags: values of flags by name, with underscores: a setting's or identity value's name, or gpu,
+            max_price, pod, volume, ssh_key. None means that the flag was not given.
         folder: the repository folder's name, which is the project's name unless one is set.
 
     Raises:
@@ -118,7 +120,9 @@ def _from_project(mapping: object, problems: list[str]) -> dict[str, Choice]:
     if mapping is None:
         return {}
     if not isinstance(mapping, Mapping):
-        problems.append(f"{PROJECT_FILE}: podtasks must be a mapping of settings, not a {type(mapping).__name__}")
+        problems.append(
+            f"{PROJECT_FILE}: podtasks must be a mapping of settings, not a {type(mapping).__name__}"
+        )
         return {}
     _refuse_unknown(mapping, SETTING_KEYS, f"{PROJECT_FILE}: podtasks.", problems)
     return {
@@ -153,7 +157,9 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     for key in SETTING_KEYS:
         name = PREFIX + key.upper()
         if environ.get(name, "").strip():
-            layer[key] = Choice(_from_text(key, environ[name], f"environment {name}", problems), f"environment {name}")
+            layer[key] = Choice(
+                _from_text(key, environ[name], f"environment {name}", problems), f"environment {name}"
+            )
     problems.extend(_misspelt(environ))
     return layer
 
@@ -175,7 +181,9 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     names = [PREFIX + key.upper() for key in SETTING_KEYS]
     for name in environ:
         if name.startswith(PREFIX) and name not in names:
-            nearest = find_nearest(name.removeprefix(PREFIX), [key.upper() for key in SETTING_KEYS], cutoff=0.85)
+            nearest = find_nearest(
+                name.removeprefix(PREFIX), [key.upper() for key in SETTING_KEYS], cutoff=0.85
+            )
             if nearest:
                 yield f"environment {name[:60]}: unknown setting; did you mean {PREFIX}{nearest}?"
 
@@ -227,7 +235,10 @@ def _conflicts(settings: Settings, identity: Identity) -> Iterator[tuple[tuple[s
         yield ("code", "repository"), "origin needs podtasks.repository, the address to clone from"
     if settings.cloud_type == "community" and identity.network_volume_id:
         # RunPod docs: storage/network-volumes
-        yield ("cloud_type", "NETWORK_VOLUME_ID"), "community has no network volumes, but NETWORK_VOLUME_ID is set"
+        yield (
+            ("cloud_type", "NETWORK_VOLUME_ID"),
+            "community has no network volumes, but NETWORK_VOLUME_ID is set",
+        )
     if bool(identity.runpod_s3_access_key) != bool(identity.runpod_s3_secret_key):
         keys = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY")
         given, missing = keys if identity.runpod_s3_access_key else keys[::-1]

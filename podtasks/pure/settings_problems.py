@@ -58,8 +58,10 @@ def _message(detail: ErrorDetails, quotable: bool) -> str:
     context: dict[str, Any] = detail.get("ctx", {})
     if detail["type"] == "value_error":
         text = str(context["error"])
+    elif detail["type"] in MESSAGES:
+        text = MESSAGES[detail["type"]].format(**context)
     else:
-        text = MESSAGES.get(detail["type"], detail["msg"]).format(**context)
+        text = detail["msg"]
     value = detail["input"]
     if quotable and isinstance(value, (str, int, float)):
         return f"{text} (it is {_short_repr(value)})"

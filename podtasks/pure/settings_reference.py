@@ -30,7 +30,7 @@ podtasks:
   max_usd_per_hour: 1.50
 ```
 
-In the environment a setting is called `PODTASKS_` and its name in capitals, such as `PODTASKS_MAX_USD_PER_HOUR`.
+In the environment a setting is called `PODTASKS_` and its name in capitals: `PODTASKS_MAX_USD_PER_HOUR`.
 Lists are separated by commas there, mappings are YAML such as `{NAME: value}`, `null` stands for none, and an
 empty variable sets nothing.
 
@@ -72,7 +72,7 @@ def _choices(annotation: Any) -> str:  # noqa: ANN401 - a type annotation can be
 
 def _default_text(default: object) -> str:
     if default is None:
-        return "–"
+        return "(none)"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, dict):

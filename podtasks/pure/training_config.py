@@ -84,8 +84,8 @@ def checkpoint_directory(settings: Settings, config: TrainingConfig, branch: str
     if problem:
         raise ConfigError(
             f"{config.path}: the checkpoint directory {_shown(filled)} {problem}.",
-            next_step=f"change the output directory in {config.path}, or podtasks.checkpoint_dir in invoke.yaml "
-            f"(now {_shown(settings.checkpoint_dir)})",
+            next_step=f"change the output directory in {config.path} or podtasks.checkpoint_dir "
+            f"in invoke.yaml (now {_shown(settings.checkpoint_dir)})",
         )
     return absolute_path(settings.clone_path, filled)
 
