@@ -105,6 +105,10 @@ class HostKeyError(TransportError):
     exit_code = 123
 
 
+class SshRefusedError(TransportError):
+    """The pod does not accept the user's SSH key."""
+
+
 class RemoteCommandError(PodtasksError):
     """A program on the pod failed."""
 
@@ -127,3 +131,13 @@ class CloudError(PodtasksError):
     """The local cloud could not be started or does not answer."""
 
     exit_code = 130
+
+
+def combine(problems: list[PodtasksError]) -> PodtasksError:
+    """Return one error for several found together: the only one itself, or all of them numbered."""
+    if len(problems) == 1:
+        return problems[0]
+    text = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
+    combined = PodtasksError(f"{len(problems)} problems:\n{text}", next_step="mend all of them, then try again")
+    combined.exit_code = problems[0].exit_code
+    return combined

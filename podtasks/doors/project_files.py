@@ -1,0 +1,132 @@
+"""The project's own files on this machine: configurations, .runpod.env, and the state folder .podtasks/."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from podtasks.pure import env_file
+from podtasks.pure.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ProjectFiles:
+    """Where things lie in one project.
+
+    Args:
+        root: the folder that holds tasks.py.
+    """
+
+    root: Path
+
+    @property
+    def identity_path(self) -> Path:
+        """`.runpod.env`: who the user is on RunPod."""
+        return self.root / ".runpod.env"
+
+    @property
+    def local_identity_path(self) -> Path:
+        """The same for the local cloud, so that a local pod's id never mixes with a RunPod one."""
+        return self.state_folder / "local.env"
+
+    @property
+    def state_folder(self) -> Path:
+        """`.podtasks/`: what podtasks remembers here. It ignores itself in git."""
+        return self.root / ".podtasks"
+
+    def ensure_state_folder(self) -> Path:
+        """Make the state folder, readable by its owner only, and return it."""
+        self.state_folder.mkdir(mode=0o700, exist_ok=True)
+        ignore = self.state_folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        return self.state_folder
+
+    def run_folder(self, run_id: str) -> Path:
+        """Return the folder of the local copy of a run's log, making it."""
+        folder = self.ensure_state_folder() / "runs" / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def newest_run_folder(self) -> Path | None:
+        """Return the folder of the run that was followed last, None when there is none."""
+        folders = [path for path in (self.state_folder / "runs").glob("*") if path.is_dir()]
+        return max(folders, key=lambda path: path.stat().st_mtime, default=None)
+
+    def config_names(self) -> list[str]:
+        """Return the training configurations there are, relative to the root."""
+        paths = (path for pattern in ("*.yaml", "*.yml") for path in (self.root / "configs").glob(pattern))
+        return sorted(str(path.relative_to(self.root)) for path in paths)
+
+    @contextlib.contextmanager
+    def locked(self, name: str) -> Iterator[bool]:
+        """Hold a lock of this machine for the time of a `with`; yields False when another process had it.
+
+        It waits for the other one. The lock dies with its holder.
+        """
+        with open(self.ensure_state_folder() / f"{name}.lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield True
+            except BlockingIOError:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield False
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """Return the keys and values of an identity file, {} when there is none.
+
+    A file that others may read is made private first. Raises SettingsError for lines that are not KEY=VALUE.
+    """
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o600)
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} cannot be read: {error}.", next_step=f"mend {path}") from error
+    return dict(env_file.parse_env_file(text))
+
+
+def write_identity_value(path: Path, key: str, value: str) -> None:
+    """Set one key in an identity file, leaving every other byte; the file is whole at any moment."""
+    text = path.read_text() if path.exists() else ""
+    write_atomically(path, env_file.with_value(text, key, value).encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's contents in one step, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # A symbolic link (say, to a folder of secrets) stays one.
+        os.replace(temporary, path.resolve())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def find_root(start: Path) -> Path:
+    """Return the folder that holds tasks.py, from `start` upwards; `start` itself when there is none."""
+    candidates = (start, *start.parents)
+    return next((folder for folder in candidates if (folder / "tasks.py").is_file()), start)
+
+
+def read_pod_programs() -> dict[str, bytes]:
+    """Return the programs of `remote/` by file name: from the wheel, or from the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    folders = (package / "_remote", package.parent / "remote")
+    folder = next(folder for folder in folders if (folder / "boot.sh").is_file())
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh")}

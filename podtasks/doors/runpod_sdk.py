@@ -1,0 +1,219 @@
+"""RunPod's API through the `runpod` SDK: the only importer of runpod.
+
+The SDK neither retries nor tells HTTP statuses apart, escapes nothing that it pastes into GraphQL, and
+takes over a second to import (RunPod facts, section 1). All of that is dealt with here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from podtasks.pure import graphql_text
+from podtasks.pure.api_answer import AnswerFault, ApiCallError, classify_answer
+from podtasks.pure.errors import ApiUnreachableError
+from podtasks.pure.gpu_offers import build_offers_query, parse_offers
+from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, parse_pod
+from podtasks.pure.secret import Secret
+from podtasks.doors.clock import Clock
+
+Result = TypeVar("Result")
+
+RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+LONGEST_PAUSE_S = 60.0
+
+
+def import_in_background() -> None:
+    """Begin to import the SDK, so that its second passes while other things are checked."""
+    threading.Thread(target=_import_sdk, daemon=True).start()
+
+
+def _import_sdk() -> Any:  # noqa: ANN401  the SDK has no types
+    import runpod
+
+    return runpod
+
+
+class _StatusKeeper:
+    """Stands where the SDK's GraphQL module has `requests`, and keeps the last answer.
+
+    The SDK drops HTTP status and headers, without which 429, 410 and 502 look alike. The session also
+    spares a TLS handshake a call.
+    """
+
+    def __init__(self, use_proxies: bool) -> None:
+        import requests
+
+        self._session = requests.Session()
+        self._session.trust_env = use_proxies
+        self.status: int | None = None
+        self.retry_after_s: float | None = None
+
+    def post(self, url: str, **request: Any) -> Any:  # noqa: ANN401  passes the SDK's own arguments on
+        self.status = self.retry_after_s = None
+        response = self._session.post(url, **request)
+        self.status = response.status_code
+        wait = response.headers.get("Retry-After", "")
+        self.retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
+        return response
+
+
+class RunPodSdk:
+    """The account's pods, GPU types and volumes.
+
+    Args:
+        api_key: the account's key.
+        base_url: another address than RunPod's own, for the local cloud.
+        clock: what waits between two tries.
+    """
+
+    def __init__(self, api_key: Secret, base_url: str | None, clock: Clock) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._clock = clock
+        self._connected: tuple[Any, _StatusKeeper] | None = None
+
+    def list_network_volumes(self) -> list[NetworkVolume]:
+        """Return the account's network volumes. Raises AuthenticationError, ApiUnreachableError."""
+        user = self._call("read the account", lambda sdk: sdk.get_user())
+        return [
+            NetworkVolume(v["id"], v.get("name") or "", int(v.get("size") or 0), v["dataCenterId"])
+            for v in user.get("networkVolumes") or []
+        ]
+
+    def list_gpu_types(self) -> list[str]:
+        """Return the ids of all GPU types there are."""
+        return [gpu["id"] for gpu in self._call("list the GPU types", lambda sdk: sdk.get_gpus())]
+
+    def list_offers(
+        self, gpu_types: Sequence[str], *, gpu_count: int, data_center: str | None, secure: bool
+    ) -> list[GpuOffer]:
+        """Return price and stock of those of `gpu_types` that exist, in one call and in the given order."""
+        query = build_offers_query(gpu_types, gpu_count=gpu_count, data_center=data_center, secure=secure)
+        answer = self._call(
+            "read prices and stock", lambda sdk: sdk.api.graphql.run_graphql_query(query)["data"]
+        )
+        return parse_offers(answer, gpu_types, secure=secure)
+
+    def list_pods(self) -> list[Pod]:
+        """Return all pods of the account."""
+        return [parse_pod(pod) for pod in self._call("list the pods", lambda sdk: sdk.get_pods())]
+
+    def find_pod(self, pod_id: str) -> Pod | None:
+        """Return the pod, None where the account has none of that id."""
+        safe_id = graphql_text.escape(pod_id)
+        answer = self._call(f"read pod {pod_id}", lambda sdk: sdk.get_pod(safe_id))
+        return parse_pod(answer) if answer else None
+
+    def create_pod(self, spec: PodSpec, gpu_type: str) -> str:
+        """Rent a pod and return its id.
+
+        It is tried once. Raises CapacityError when there is no such GPU now, and ApiCallError with
+        `may_have_acted` when nobody can know whether the pod exists: look before trying again.
+        """
+        arguments = _create_arguments(spec, gpu_type)
+        pod = self._once(f"create a pod with {gpu_type}", lambda sdk: sdk.create_pod(**arguments))
+        return str(pod["id"])
+
+    def resume_pod(self, pod_id: str, gpu_count: int) -> None:
+        """Start a stopped pod. Raises CapacityError when its host has no GPU free."""
+        safe_id = graphql_text.escape(pod_id)
+        self._call(f"resume pod {pod_id}", lambda sdk: sdk.resume_pod(safe_id, gpu_count))
+
+    def stop_pod(self, pod_id: str) -> None:
+        """Stop a pod: no more GPU is billed, its container disk is wiped."""
+        safe_id = graphql_text.escape(pod_id)
+        self._call(f"stop pod {pod_id}", lambda sdk: sdk.stop_pod(safe_id))
+
+    def terminate_pod(self, pod_id: str) -> None:
+        """Delete a pod with its container disk and host-local volume disk."""
+        safe_id = graphql_text.escape(pod_id)
+        self._call(f"terminate pod {pod_id}", lambda sdk: sdk.terminate_pod(safe_id))
+
+    def _call(self, purpose: str, operation: Callable[[Any], Result]) -> Result:
+        """Run an operation that may be repeated, until it answers."""
+        for pause_s in (*RETRY_PAUSES_S, None):
+            try:
+                return self._once(purpose, operation)
+            except ApiCallError as error:
+                if pause_s is None:
+                    raise ApiUnreachableError(
+                        f"RunPod gave no usable answer when asked to {purpose}: {error}",
+                        means="A pod that runs a training is not touched by this; it stops itself at the end.",
+                        next_step="try again in a minute; if it lasts, look at RunPod's status page",
+                    ) from error
+                self._clock.sleep(_retry_pause_s(pause_s, error.retry_after_s))
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, purpose: str, operation: Callable[[Any], Result]) -> Result:
+        sdk, keeper = self._connect()
+        try:
+            return operation(sdk)
+        except Exception as error:
+            raise classify_answer(
+                AnswerFault(purpose, error, _kind(error), keeper.status, keeper.retry_after_s)
+            ) from error
+
+    def _connect(self) -> tuple[Any, _StatusKeeper]:
+        if self._connected is None:
+            sdk = _import_sdk()
+            if self._base_url:
+                os.environ["RUNPOD_API_BASE_URL"] = self._base_url
+            sdk.api_key = self._api_key.reveal()
+            keeper = _StatusKeeper(use_proxies=self._base_url is None)
+            sdk.api.graphql.requests = keeper
+            self._connected = (sdk, keeper)
+        return self._connected
+
+
+def _create_arguments(spec: PodSpec, gpu_type: str) -> dict[str, Any]:
+    """Return the SDK's arguments for a pod, with every text escaped for GraphQL."""
+    escape = graphql_text.escape
+    optional = {
+        "data_center_id": spec.data_center and escape(spec.data_center),
+        "network_volume_id": spec.network_volume_id and escape(spec.network_volume_id),
+    }
+    return {
+        "name": escape(spec.name),
+        "image_name": escape(spec.image),
+        "gpu_type_id": escape(gpu_type),
+        "gpu_count": spec.gpu_count,
+        "cloud_type": spec.cloud_type,
+        "container_disk_in_gb": spec.container_disk_gb,
+        "volume_in_gb": 0 if spec.network_volume_id else spec.volume_disk_gb,
+        "volume_mount_path": escape(spec.mount_path),
+        "ports": spec.ports,
+        "docker_args": escape(spec.start_command),
+        "env": _environment(spec.env),
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _environment(env: Mapping[str, str | Secret]) -> dict[str, str]:
+    revealed = {name: v.reveal() if isinstance(v, Secret) else v for name, v in env.items()}
+    return {graphql_text.escape(name): graphql_text.escape(value) for name, value in revealed.items()}
+
+
+def _retry_pause_s(pause_s: float, retry_after_s: float | None) -> float:
+    """Return how long to wait: RunPod's own word if it gave one, else the pause, spread a little."""
+    if retry_after_s is not None:
+        return min(retry_after_s, LONGEST_PAUSE_S)
+    return pause_s * random.uniform(0.75, 1.25)
+
+
+def _kind(error: Exception) -> str:
+    """Return which of the SDK's failures this is, by name, so that judging it needs no import of the SDK."""
+    import requests
+
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "unreachable"
+    if isinstance(error, requests.exceptions.ConnectionError) and "refused" in str(error).lower():
+        return "unreachable"
+    if isinstance(error, requests.exceptions.JSONDecodeError):
+        return "not-json"
+    if isinstance(error, requests.exceptions.RequestException):
+        return "no-answer"
+    return {"QueryError": "refused", "AuthenticationError": "key"}.get(type(error).__name__, "malformed")

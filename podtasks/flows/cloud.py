@@ -1,0 +1,123 @@
+"""Which cloud a command works on, RunPod or the local one, and all that is needed to talk to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from podtasks.doors import key_files, local_cloud
+from podtasks.doors.clock import Clock
+from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import ProjectFiles, read_identity, write_identity_value
+from podtasks.doors.runpod_sdk import RunPodSdk
+from podtasks.pure.errors import SettingsError
+from podtasks.pure.settings import Identity, Settings
+
+LOCAL_NOTE = (
+    "podtasks: local cloud, because there is no RUNPOD_API_KEY. Nothing costs money. "
+    "To train on RunPod: cp .runpod.env.example .runpod.env, and fill it in."
+)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """An account on RunPod or on the local cloud.
+
+    Args:
+        name: what to call it.
+        identity_path: the file that POD_ID is kept in.
+        pod_id: the pod remembered from last time, "" when there is none.
+        network_volume_id: the volume that pods get, None for a host-local volume disk.
+        key_path: the private SSH key to log in with.
+        public_key: its public half.
+    """
+
+    name: str
+    is_local: bool
+    api: RunPodSdk
+    identity_path: Path
+    pod_id: str
+    network_volume_id: str | None
+    key_path: Path
+    public_key: str
+
+    def remember_pod(self, pod_id: str) -> None:
+        """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
+        write_identity_value(self.identity_path, "POD_ID", pod_id)
+
+
+def is_local(settings: Settings, identity: Identity) -> bool:
+    """Return whether these settings mean the local cloud."""
+    if settings.cloud == "auto":
+        return identity.runpod_api_key is None
+    return settings.cloud == "local"
+
+
+def open_cloud(
+    settings: Settings, identity: Identity, files: ProjectFiles, report: Reporter, clock: Clock
+) -> Cloud:
+    """Return the cloud that the settings choose, starting the local one where it is wanted.
+
+    Raises SettingsError for a missing key, CloudError when the local cloud does not start.
+    """
+    if is_local(settings, identity):
+        return _open_local(files, report, clock)
+    return _open_runpod(identity, files, clock)
+
+
+def find_local(files: ProjectFiles) -> local_cloud.LocalCloud | None:
+    """Return the project's local cloud if it runs."""
+    return local_cloud.find(local_state_folder(files))
+
+
+def start_local(files: ProjectFiles, report: Reporter, clock: Clock) -> local_cloud.LocalCloud:
+    """Return the project's local cloud, starting it unless it runs."""
+    with files.locked("cloud"):
+        running = find_local(files)
+        if running is not None:
+            return running
+        started = local_cloud.start(local_state_folder(files), clock)
+    report.step(f"local cloud started at {started.url}")
+    if started.sandbox != "bubblewrap":
+        report.note("this machine cannot sandbox: pods are plain processes under .podtasks/")
+    return started
+
+
+def local_state_folder(files: ProjectFiles) -> Path:
+    """Return the folder that the local cloud keeps its state in."""
+    return files.ensure_state_folder() / "cloud"
+
+
+def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
+    running = start_local(files, report, clock)
+    key_path = key_files.ensure_login_key(files.state_folder / "local_key")
+    return Cloud(
+        name="local cloud",
+        is_local=True,
+        api=RunPodSdk(running.key, running.url, clock),
+        identity_path=files.local_identity_path,
+        pod_id=read_identity(files.local_identity_path).get("POD_ID", ""),
+        network_volume_id=running.volume_id,
+        key_path=key_path,
+        public_key=key_files.require_login_key(key_path),
+    )
+
+
+def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock) -> Cloud:
+    if identity.runpod_api_key is None:
+        raise SettingsError(
+            "cloud is runpod, but there is no RUNPOD_API_KEY.",
+            means="No pod was created.",
+            next_step="put it into .runpod.env (see .runpod.env.example), or use --cloud local",
+        )
+    key_path = Path(identity.ssh_key_path)
+    return Cloud(
+        name="RunPod",
+        is_local=False,
+        api=RunPodSdk(identity.runpod_api_key, identity.runpod_api_base_url, clock),
+        identity_path=files.identity_path,
+        pod_id=identity.pod_id or "",
+        network_volume_id=identity.network_volume_id,
+        key_path=key_path.expanduser(),
+        public_key=key_files.require_login_key(key_path),
+    )

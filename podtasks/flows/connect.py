@@ -1,0 +1,54 @@
+"""A verified SSH connection to a pod that may still be booting, or whose port is still the old one."""
+
+from __future__ import annotations
+
+from podtasks.doors import ssh
+from podtasks.doors.clock import Clock, growing_pauses
+from podtasks.doors.console import Reporter
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.pods import wait_for_ssh
+from podtasks.pure.errors import HostKeyError, SshRefusedError, TransportError
+from podtasks.pure.pod import Pod
+
+# A stale port leads to nobody, or to somebody else's machine, until RunPod publishes the new one.
+CONNECT_PATIENCE_S = 60.0
+
+
+def build_login(cloud: Cloud, pod: Pod, *, forward_agent: bool = False) -> ssh.SshLogin:
+    """Return how to log in to this pod, and which host key it must show."""
+    return ssh.SshLogin(cloud.key_path, pod.host_public_key, forward_agent)
+
+
+def connect(
+    cloud: Cloud,
+    pod: Pod,
+    report: Reporter,
+    clock: Clock,
+    *,
+    timeout_s: float,
+    forward_agent: bool = False,
+) -> tuple[Pod, ssh.PodShell]:
+    """Wait until the pod answers and return its newest reading with an open connection.
+
+    Raises PodTimeoutError and PodFailedError (the pod is stopped then), SshRefusedError for a key that it
+    does not accept, HostKeyError or TransportError when another machine goes on answering.
+    """
+    deadline = clock.now() + CONNECT_PATIENCE_S + timeout_s
+    patience_ends: float | None = None
+    pauses = growing_pauses(0.2, 1.5, 3.0)
+    while True:
+        pod, endpoint = wait_for_ssh(
+            cloud, pod, report, clock, timeout_s=max(1.0, min(timeout_s, deadline - clock.now()))
+        )
+        shell = ssh.PodShell(endpoint, build_login(cloud, pod, forward_agent=forward_agent))
+        try:
+            shell.connect()
+        except SshRefusedError:
+            raise
+        except (HostKeyError, TransportError):
+            patience_ends = patience_ends or clock.now() + CONNECT_PATIENCE_S
+            if clock.now() >= patience_ends:
+                raise
+            clock.sleep(next(pauses))
+        else:
+            return pod, shell

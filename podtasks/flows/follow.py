@@ -1,0 +1,178 @@
+"""Streaming a run's log to the terminal over a connection of its own.
+
+The contract:
+
+1. The stream begins at the byte where the run began, and every byte of the log from there on is shown
+   exactly once and in order, whatever happens to the link in between.
+2. Bytes are passed on as they are: carriage returns of progress bars and bytes that are no UTF-8 included.
+3. The stream ends when the run has ended *and* its last byte has been shown; the result is the run's
+   exit code. The pod waits a moment for that before it stops.
+4. A link that breaks, or is silent for longer than three heartbeats, is made anew from the last byte.
+5. While the link is down the API is asked whether the pod still runs; a pod that is gone ends the stream
+   with OutcomeUnknownError, which says where the log is.
+6. Ctrl+C ends the view and nothing else.
+7. A copy of what was shown is kept on this machine, so that it can be read when the pod is stopped.
+8. Only the log goes to standard output; what podtasks has to say goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from podtasks.doors import ssh
+from podtasks.doors.clock import Clock, growing_pauses
+from podtasks.doors.console import Reporter
+from podtasks.pure.errors import HostKeyError, OutcomeUnknownError, TransportError
+from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.run import Run
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.launch import PodPrograms
+
+# remote/follow_log.py sends a heartbeat every 5 s.
+SILENCE_LIMIT_S = 16.0
+RECONNECT_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its exit code (None when nobody could record it) and why it ended."""
+
+    exit_code: int | None
+    reason: str
+
+
+class LogView:
+    """One run's log, shown on this terminal.
+
+    Args:
+        show: takes log bytes as they come.
+        copy_path: the file that gets the same bytes.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        pod: Pod,
+        login: ssh.SshLogin,
+        run: Run,
+        *,
+        show: Callable[[bytes], None],
+        copy_path: Path,
+        report: Reporter,
+        clock: Clock,
+    ) -> None:
+        self._cloud = cloud
+        self._pod = pod
+        self._login = login
+        self._run = run
+        self._show = show
+        self._copy_path = copy_path
+        self._report = report
+        self._clock = clock
+        self._offset = run.log_start
+
+    def follow(self) -> Outcome:
+        """Show the log until the run has ended, and return how it ended.
+
+        Raises OutcomeUnknownError when the pod is gone before the end was seen.
+        """
+        pauses = growing_pauses(0.2, 1.6, 5.0)
+        down_since: float | None = None
+        while True:
+            shown = self._offset
+            try:
+                return self._follow_once()
+            except HostKeyError:
+                self._check_pod()
+            except TransportError as error:
+                self._check_pod()
+                if self._offset > shown:
+                    down_since = None
+                if down_since is None:
+                    down_since = self._clock.now()
+                    pauses = growing_pauses(0.2, 1.6, 5.0)
+                    self._report.note(f"{error.what} Reconnecting; the training goes on.")
+            if down_since is not None and self._clock.now() - down_since > RECONNECT_LIMIT_S:
+                raise self._lost_link()
+            self._clock.sleep(next(pauses))
+
+    def _follow_once(self) -> Outcome:
+        endpoint = self._pod.ssh
+        if endpoint is None:
+            raise TransportError("the pod publishes no port", next_step="wait")
+        with ssh.PodShell(endpoint, self._login) as shell:
+            programs = PodPrograms(shell, self._pod)
+            process = programs.start(
+                "follow_log.py",
+                {"run_dir": self._run.run_dir, "log": self._run.log, "offset": self._offset},
+            )
+            return self._pump(process)
+
+    def _pump(self, process: ssh.RemoteProcess) -> Outcome:
+        events = b""
+        while True:
+            pieces = process.read(SILENCE_LIMIT_S)
+            if pieces is None:
+                raise TransportError("the log stream ended early", next_step="wait")
+            log, more_events = pieces
+            self._take(log)
+            *lines, events = (events + more_events).split(b"\n")
+            for line in lines:
+                outcome = self._hear(line)
+                if outcome is not None:
+                    self._drain(process, line)
+                    return outcome
+
+    def _hear(self, line: bytes) -> Outcome | None:
+        """Return the outcome when this event is the run's end."""
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(event, dict) or event.get("event") != "ended":
+            return None
+        return Outcome(event.get("exit_code"), str(event.get("reason") or ""))
+
+    def _drain(self, process: ssh.RemoteProcess, ended: bytes) -> None:
+        """Take the bytes that standard output still owes, then let the pod stop."""
+        log_end = int(json.loads(ended).get("log_end") or self._offset)
+        while self._offset < log_end:
+            pieces = process.read(SILENCE_LIMIT_S)
+            if pieces is None:
+                break
+            self._take(pieces[0])
+        process.send(b"\n")
+
+    def _take(self, log: bytes) -> None:
+        if log:
+            self._show(log)
+            # Written at its place, so that two views of one run make one copy.
+            with open(self._copy_path, "r+b") as copy:
+                copy.seek(self._offset - self._run.log_start)
+                copy.write(log)
+            self._offset += len(log)
+
+    def _check_pod(self) -> None:
+        """Read the pod anew: its port may have changed. Raises OutcomeUnknownError when it is gone."""
+        pod = self._cloud.api.find_pod(self._pod.id)
+        if pod is None or pod.status is not PodStatus.RUNNING:
+            raise self._gone(pod)
+        self._pod = pod
+
+    def _gone(self, pod: Pod | None) -> OutcomeUnknownError:
+        state = f"is stopped ({pod.status_change})" if pod else "is no longer there"
+        return OutcomeUnknownError(
+            f"Pod {self._pod.id} {state}, and the end of run {self._run.run_id} was not seen.",
+            means=f"It is not billed any more. The whole log is on the volume: {self._run.log}",
+            next_step="the same inv train command goes on from the newest complete checkpoint",
+        )
+
+    def _lost_link(self) -> OutcomeUnknownError:
+        return OutcomeUnknownError(
+            f"Pod {self._pod.id} runs, but has not answered on SSH for {RECONNECT_LIMIT_S:.0f} s.",
+            means="It is billed, and stops itself when its run ends.",
+            next_step="inv logs tries again; inv stop --now stops the pod",
+        )

@@ -1,0 +1,214 @@
+"""From a pod that answers SSH to a training that runs: one connection, step by step."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from podtasks.doors import local_git, ssh
+from podtasks.doors.clock import Clock, growing_pauses
+from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import read_pod_programs
+from podtasks.pure import pod_programs
+from podtasks.pure.boot import build_archive
+from podtasks.pure.errors import RunActiveError
+from podtasks.pure.pod import Pod
+from podtasks.pure.pod_programs import PodFolders
+from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
+
+# Another launch that died leaves its lease as soon as sshd notices; one that lives takes seconds.
+LEASE_WAIT_S = 20
+
+
+class PodPrograms:
+    """The programs of `remote/` on one pod, uploaded once for each of their versions."""
+
+    def __init__(self, shell: ssh.PodShell, pod: Pod) -> None:
+        self._shell = shell
+        self._programs = read_pod_programs()
+        self.folders: PodFolders = pod_programs.build_folders(
+            pod.container_dir, pod.mount_path, self._programs
+        )
+        self._installed = False
+
+    def run(self, program: str, arguments: Mapping[str, Any], more: Iterable[bytes] = ()) -> dict[str, Any]:
+        """Run a program to its end and return its answer.
+
+        `more` follows the arguments on its standard input. Raises what the program's refusal stands for,
+        RemoteCommandError, TransportError.
+        """
+        self.install()
+        question = pod_programs.build_question(arguments)
+        command = pod_programs.build_program_command(self.folders, program)
+        output = self._shell.run(command, _chain(question, more))
+        return pod_programs.parse_answer(program, output.exit_code, output.stdout, output.stderr)
+
+    def start(self, program: str, arguments: Mapping[str, Any]) -> ssh.RemoteProcess:
+        """Start a program that stays, with its arguments sent and its standard input left open."""
+        self.install()
+        process = self._shell.start(pod_programs.build_program_command(self.folders, program))
+        process.send(pod_programs.build_question(arguments))
+        return process
+
+    def install(self) -> None:
+        """Upload the programs unless this pod has this version of them."""
+        if self._installed:
+            return
+        if self._shell.run(pod_programs.build_presence_command(self.folders)).exit_code != 0:
+            archive = build_archive(self._programs)
+            command = pod_programs.build_install_command(self.folders)
+            output = self._shell.run(command, [archive])
+            pod_programs.require_success("the upload", output.exit_code, output.stderr)
+        self._installed = True
+
+
+def launch_training(
+    shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, report: Reporter, clock: Clock
+) -> Run:
+    """Put the code on the pod, find the checkpoint, start the training and return its run.
+
+    The pod's guard lets one launch or run at a time work on it. Raises RunActiveError with the holder,
+    CodeError, RemoteCommandError, TransportError; then no training was started.
+    """
+    programs = PodPrograms(shell, pod)
+    leave, prepared = _take_lease(programs, launch.clone, clock)
+    try:
+        for name in prepared.get("installed") or []:
+            report.note(f"the image has no {name}; it was installed")
+        _sync_code(programs, launch, prepared, root, report)
+        checkpoint = _find_checkpoint(programs, launch, report)
+        return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
+    finally:
+        leave.close()
+
+
+def _take_lease(
+    programs: PodPrograms, clone: str, clock: Clock
+) -> tuple[ssh.RemoteProcess, dict[str, Any]]:
+    """Return the process that holds the pod for this launch, and what it found there."""
+    who = f"inv train by {getpass.getuser()} on {platform.node()}"
+    deadline = clock.now() + LEASE_WAIT_S
+    pauses = growing_pauses(0.3, 1.5, 3.0)
+    while True:
+        process = programs.start("prepare.py", {"clone": clone, "who": who})
+        line = process.read_line()
+        if not line:
+            output = process.wait()
+            pod_programs.parse_answer("prepare.py", output.exit_code or 1, b"", output.stderr)
+        answer = pod_programs.parse_answer("prepare.py", 0, line, b"")
+        if answer.get("ok"):
+            return process, answer
+        process.close()
+        holder = answer.get("holder") or {}
+        if holder.get("kind") == "run" or clock.now() >= deadline:
+            raise _held(holder)
+        clock.sleep(next(pauses))
+
+
+class PodHeldError(RunActiveError):
+    """The pod is taken; `holder` is what its guard says of who has it."""
+
+    def __init__(self, what: str, holder: Mapping[str, Any]) -> None:
+        super().__init__(
+            what,
+            means="It was not touched.",
+            next_step="inv logs follows it; inv stop ends it",
+        )
+        self.holder = holder
+
+
+def _held(holder: Mapping[str, Any]) -> PodHeldError:
+    if holder.get("kind") == "run":
+        return PodHeldError(f"Run {holder.get('run_id')} is training on this pod.", holder)
+    return PodHeldError(f"Another launch is under way on this pod: {holder.get('who')}.", holder)
+
+
+def _sync_code(
+    programs: PodPrograms,
+    launch: Launch,
+    prepared: Mapping[str, Any],
+    root: Path,
+    report: Reporter,
+) -> None:
+    have = [str(commit) for commit in prepared.get("clone_commits") or []]
+    pack = launch.code != "origin" and launch.commit not in have
+    question = {
+        "clone": launch.clone,
+        "code": launch.code,
+        "url": launch.repository,
+        "branch": launch.branch,
+        "commit": launch.commit,
+        "shallow": local_git.shallow_commits(root) if pack else [],
+        "pack": pack,
+    }
+    if pack:
+        with local_git.open_pack(root, launch.commit, have) as process:
+            answer = programs.run("sync_code.py", question, ssh.read_in_chunks(process.stdout))
+    else:
+        answer = programs.run("sync_code.py", question)
+    how = "cloned" if answer.get("cloned") else "synced" if answer.get("changed") else "unchanged"
+    report.step(f"code {how}: {launch.branch} at {launch.commit[:10]} in {launch.clone}")
+    for text in _describe_kept(answer):
+        report.note(text)
+
+
+def _describe_kept(answer: Mapping[str, Any]) -> list[str]:
+    """Return what was found in the pod's clone and put aside, in words."""
+    notes = []
+    if answer.get("patch"):
+        notes.append(f"the pod's clone had edits; they are saved in {answer['patch']}")
+    if answer.get("kept_ref"):
+        notes.append(f"the pod's clone had commits of its own; they are kept as {answer['kept_ref']}")
+    if answer.get("overwritten"):
+        notes.append(f"files in the way were copied aside: {', '.join(answer['overwritten'])}")
+    return notes
+
+
+def _find_checkpoint(
+    programs: PodPrograms, launch: Launch, report: Reporter
+) -> Checkpoint | None:
+    if launch.force_restart and launch.resume_from is None:
+        report.step("checkpoints: ignored, as --force-restart asks")
+        return None
+    answer = programs.run(
+        "find_checkpoint.py",
+        {
+            "clone": launch.clone,
+            "directory": launch.checkpoint_dir,
+            "pattern": launch.checkpoint_pattern,
+            "resume_from": launch.resume_from,
+        },
+    )
+    for skipped in answer.get("skipped") or []:
+        report.note(f"incomplete checkpoint skipped: {skipped['path']}: {skipped['why']}")
+    found = answer.get("found")
+    if not found:
+        report.step(f"checkpoint: none complete under {launch.checkpoint_dir}; starting fresh")
+        return None
+    report.step(f"checkpoint: resuming from {found['path']}")
+    return Checkpoint(found["path"], found.get("step"))
+
+
+def _start_training(
+    programs: PodPrograms,
+    launch: Launch,
+    pod: Pod,
+    checkpoint: Checkpoint | None,
+    token: str,
+    report: Reporter,
+) -> Run:
+    answer = programs.run("launch.py", build_run_request(launch, pod, checkpoint, token))
+    if answer.get("archived"):
+        report.note(f"the old checkpoints were moved to {answer['archived']}; --resume-from takes them")
+    for text in answer.get("notes") or []:
+        report.note(str(text))
+    report.step(f"run {launch.run_id} started in tmux session train")
+    return parse_run(answer)
+
+
+def _chain(question: bytes, more: Iterable[bytes]) -> Iterable[bytes]:
+    yield question
+    yield from more

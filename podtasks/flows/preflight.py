@@ -1,0 +1,300 @@
+"""Everything that can be checked before money is spent, and the plan that comes of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from podtasks.doors import local_git
+from podtasks.doors.key_files import KeyPair, make_key_pair
+from podtasks.doors.project_files import ProjectFiles, read_pod_programs
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.pods import find_pod
+from podtasks.pure.boot import build_start_command
+from podtasks.pure.errors import CodeError, ConfigError, PlanError, PodtasksError, UsageError, combine
+from podtasks.pure.gpu_offers import choose_offers
+from podtasks.pure.plan import Plan
+from podtasks.pure.pod import GpuOffer, Pod, PodSpec
+from podtasks.pure.pod_environment import build_pod_environment
+from podtasks.pure.run import Launch, build_run_id, build_words
+from podtasks.pure.settings import Settings
+from podtasks.pure.suggestion import find_nearest
+from podtasks.pure.training_config import (
+    TrainingConfig,
+    available_configs,
+    checkpoint_directory,
+    parse_training_config,
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What the user asked of one `inv train`, besides the settings."""
+
+    config: str
+    force_restart: bool = False
+    resume_from: str | None = None
+    branch: str | None = None
+
+
+class Findings:
+    """Collects the problems of independent checks, so that the user hears of all at once."""
+
+    def __init__(self) -> None:
+        self._problems: list[PodtasksError] = []
+
+    def check(self, check: Callable[[], Result]) -> Result | None:
+        """Return what `check` returns, None when it raised one of our errors, which is kept."""
+        try:
+            return check()
+        except PodtasksError as error:
+            self._problems.append(error)
+            return None
+
+    def raise_any(self) -> None:
+        """Raise all problems found, as one."""
+        if self._problems:
+            raise combine(self._problems)
+
+
+def make_plan(
+    request: TrainRequest,
+    settings: Settings,
+    files: ProjectFiles,
+    open_cloud: Callable[[], Cloud],
+    now: datetime.datetime,
+    *,
+    cloud_is_free: bool,
+) -> tuple[Plan, Cloud]:
+    """Check what can be checked for nothing and return the plan, with the cloud it is for.
+
+    `cloud_is_free` says that the cloud itself cannot be at fault, so that it need not be opened to report
+    what else is wrong. Raises every problem found at once; nothing was created.
+    """
+    findings = Findings()
+    config = findings.check(lambda: read_config(request.config, settings, files))
+    revision = findings.check(lambda: _find_revision(request, settings, files))
+    if config and revision:
+        findings.check(lambda: _require_in_commit(config, revision))
+    if cloud_is_free:
+        findings.raise_any()
+    cloud = findings.check(open_cloud)
+    place = findings.check(lambda: _find_place(cloud, settings)) if cloud else None
+    findings.raise_any()
+    assert config and revision and cloud and place
+    launch = build_launch(request, settings, config, revision, now)
+    return _build_plan(settings, cloud, place, launch, revision), cloud
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pod may be: data centre, cloud type, what is offered there, and the pod we have."""
+
+    data_center: str | None
+    cloud_type: str
+    offers: tuple[GpuOffer, ...]
+    pod: Pod | None
+
+
+def read_config(name: str, settings: Settings, files: ProjectFiles) -> TrainingConfig:
+    """Read a training configuration. Raises UsageError without a name, ConfigError for a bad file."""
+    names = files.config_names()
+    if not name:
+        raise UsageError(
+            "train needs a configuration.",
+            next_step=f"inv train --config NAME (after the word train). {available_configs(names)}",
+        )
+    path = files.root / name
+    relative = _relative_to_root(path, files.root)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise ConfigError(f"{name} {reason}.", next_step=available_configs(names, name)) from error
+    return parse_training_config(
+        text, relative, settings.output_dir, settings.logging_dir, mount_path=settings.mount_path
+    )
+
+
+def build_launch(
+    request: TrainRequest,
+    settings: Settings,
+    config: TrainingConfig,
+    revision: local_git.Revision,
+    now: datetime.datetime,
+) -> Launch:
+    """Return what is to be trained and how."""
+    return Launch(
+        run_id=build_run_id(config.path, revision.commit, now),
+        config=config.path,
+        volume=settings.mount_path,
+        clone=settings.clone_path,
+        code=revision.code,
+        branch=revision.branch,
+        commit=revision.commit,
+        repository=settings.repository,
+        output_dir=str(Path(settings.clone_path) / config.output_dir),
+        checkpoint_dir=checkpoint_directory(settings, config, revision.branch),
+        checkpoint_pattern=settings.checkpoint_pattern,
+        resume_args=settings.resume_args,
+        resume_from=request.resume_from,
+        force_restart=request.force_restart,
+        python=settings.python,
+        words=build_words(settings.script, settings.config_flag, config.path, settings.args),
+        requirements=settings.requirements,
+        venv=settings.venv,
+        links=settings.links,
+        env=settings.pod_environment(),
+        when_done=settings.when_done,
+        max_hours=settings.max_hours,
+        stop_grace_s=settings.stop_grace_s,
+    )
+
+
+def _relative_to_root(path: Path, root: Path) -> str:
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is outside this project.",
+            means="The pod has only what is in the project's git repository.",
+            next_step=f"move it below {root}",
+        ) from error
+
+
+def _find_revision(
+    request: TrainRequest, settings: Settings, files: ProjectFiles
+) -> local_git.Revision:
+    root = local_git.find_root(files.root)
+    return local_git.resolve_revision(
+        root, settings.code_source, request.branch, settings.branch, settings.repository
+    )
+
+
+def _require_in_commit(config: TrainingConfig, revision: local_git.Revision) -> None:
+    if local_git.path_exists_at(revision.root, revision.commit, config.path) is False:
+        raise CodeError(
+            f"{config.path} is not in commit {revision.commit[:10]}, which is what the pod gets.",
+            means="No pod was created.",
+            next_step=f"git add {config.path} && git commit, or take it along with --code snapshot",
+        )
+
+
+def _find_place(cloud: Cloud, settings: Settings) -> Place:
+    data_center = _find_data_center(cloud, settings)
+    secure = settings.cloud_type != "community"
+    _require_volume_settings(cloud, settings)
+    offers = cloud.api.list_offers(
+        settings.gpu_types, gpu_count=settings.gpu_count, data_center=data_center, secure=secure
+    )
+    _require_known(cloud, settings, offers)
+    fitting = choose_offers(
+        offers,
+        gpu_count=settings.gpu_count,
+        max_usd_per_hour=settings.max_usd_per_hour,
+        where=f"{data_center or 'any data centre'} ({'secure' if secure else 'community'} cloud)",
+    )
+    pod = find_pod(cloud, settings.project)
+    return Place(data_center, "SECURE" if secure else "COMMUNITY", tuple(fitting), pod)
+
+
+def _find_data_center(cloud: Cloud, settings: Settings) -> str | None:
+    """Return the data centre to rent in: the network volume's, which binds the pod to it."""
+    volumes = {volume.id: volume for volume in cloud.api.list_network_volumes()}
+    if cloud.network_volume_id is None:
+        return settings.data_center
+    volume = volumes.get(cloud.network_volume_id)
+    if volume is None:
+        listed = ", ".join(f"{v.id} ({v.name}, {v.data_center})" for v in volumes.values()) or "none"
+        raise PlanError(
+            f"There is no network volume {cloud.network_volume_id} in this account.",
+            means="No pod was created.",
+            next_step=f"set NETWORK_VOLUME_ID in .runpod.env to one of: {listed}",
+        )
+    if settings.data_center not in (None, volume.data_center):
+        raise PlanError(
+            f"Network volume {volume.id} is in {volume.data_center}, but data_center is {settings.data_center}.",
+            means="A pod can only use a volume of its own data centre. No pod was created.",
+            next_step=f"remove data_center from invoke.yaml, or set it to {volume.data_center}",
+        )
+    return volume.data_center
+
+
+def _require_volume_settings(cloud: Cloud, settings: Settings) -> None:
+    if cloud.network_volume_id and settings.cloud_type == "community":
+        raise PlanError(
+            "cloud_type is community, but network volumes are only to be had in the secure cloud.",
+            means="No pod was created.",
+            next_step="remove cloud_type from invoke.yaml, or NETWORK_VOLUME_ID from .runpod.env",
+        )
+    if not cloud.network_volume_id and settings.when_done == "terminate":
+        raise PlanError(
+            "when_done is terminate, but without a network volume that would delete the checkpoints.",
+            means="No pod was created.",
+            next_step="use --when-done stop, or set NETWORK_VOLUME_ID in .runpod.env",
+        )
+
+
+def _require_known(cloud: Cloud, settings: Settings, offers: list[GpuOffer]) -> None:
+    known = {offer.id for offer in offers}
+    unknown = [gpu for gpu in settings.gpu_types if gpu not in known]
+    if not unknown:
+        return
+    types = cloud.api.list_gpu_types()
+    nearest = find_nearest(unknown[0], types)
+    raise PlanError(
+        f"RunPod has no GPU type {unknown[0]!r}.",
+        means="No pod was created.",
+        next_step=f"did you mean {nearest!r}?" if nearest else f"use one of: {', '.join(sorted(types))}",
+    )
+
+
+def _build_plan(
+    settings: Settings, cloud: Cloud, place: Place, launch: Launch, revision: local_git.Revision
+) -> Plan:
+    return Plan(
+        cloud=cloud.name,
+        project=settings.project,
+        launch=launch,
+        commit_subject=revision.message,
+        spec=build_spec(settings, cloud, place, make_key_pair(settings.project)),
+        offers=place.offers,
+        max_usd_per_hour=settings.max_usd_per_hour,
+        pod=place.pod,
+        grace_minutes=settings.grace_minutes,
+        pod_ready_timeout_s=settings.pod_ready_timeout_s,
+        forward_agent=settings.forward_agent,
+        notes=revision.notes,
+    )
+
+
+def build_spec(settings: Settings, cloud: Cloud, place: Place, host_key: KeyPair) -> PodSpec:
+    """Return the pod to rent, with a host key that was made for it here."""
+    environment = build_pod_environment(
+        settings.pod_environment(),
+        project=settings.project,
+        public_key=cloud.public_key,
+        host_private_key=host_key.private,
+        host_public_key=host_key.public,
+        network_volume_id=cloud.network_volume_id or "",
+        grace_minutes=settings.grace_minutes,
+    )
+    return PodSpec(
+        name=settings.project,
+        image=settings.image,
+        gpu_count=settings.gpu_count,
+        cloud_type=place.cloud_type,
+        data_center=place.data_center,
+        network_volume_id=cloud.network_volume_id,
+        container_disk_gb=settings.container_disk_gb,
+        volume_disk_gb=settings.volume_disk_gb,
+        mount_path=settings.mount_path,
+        ports=settings.ports,
+        start_command=build_start_command(read_pod_programs()),
+        env=environment,
+    )

@@ -1,0 +1,133 @@
+"""The main story: from a plan to a training that runs, is watched, and whose pod stops itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from podtasks.doors import ssh
+from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
+from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows import run_copies
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.connect import build_login, connect
+from podtasks.flows.follow import LogView, Outcome
+from podtasks.flows.launch import PodHeldError, PodPrograms, launch_training
+from podtasks.flows.pods import PodRequest, ensure_pod
+from podtasks.pure.errors import PodFailedError, TransportError
+from podtasks.pure.plan import Plan
+from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.run import Run, parse_run
+
+LAUNCH_TRIES = 3
+# The guard gives followers up to 3 s, and its stop call takes a moment.
+STOP_WAIT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run on its pod."""
+
+    pod: Pod
+    run: Run
+
+
+def start_training(plan: Plan, cloud: Cloud, root: Path, files: ProjectFiles, report: Reporter, clock: Clock) -> Launched:
+    """Get the pod, put the code on it and launch; or find the same configuration already training.
+
+    A pod that goes away meanwhile (its last run has just ended, say) is replaced and the launch tried again.
+    """
+    for tries_left in reversed(range(LAUNCH_TRIES)):
+        with files.locked("launch") as first:
+            if not first:
+                report.note("another inv train was starting here; going on with what it made")
+            pod = ensure_pod(cloud, _request(plan), report, clock)
+            try:
+                return _launch_on(plan, cloud, pod, root, report, clock)
+            except (PodFailedError, TransportError) as error:
+                if tries_left == 0 or not _is_gone(cloud, pod):
+                    raise
+                report.note(f"pod {pod.id} went away; trying again ({error.what})")
+    raise AssertionError("the last try returns or raises")
+
+
+def watch(
+    launched: Launched,
+    cloud: Cloud,
+    files: ProjectFiles,
+    show: Callable[[bytes], None],
+    report: Reporter,
+    clock: Clock,
+) -> Outcome:
+    """Show the run's log until it ends, and return how it ended. Raises OutcomeUnknownError."""
+    copy_path = run_copies.begin(files, launched.run)
+    view = LogView(
+        cloud,
+        launched.pod,
+        build_login(cloud, launched.pod),
+        launched.run,
+        show=show,
+        copy_path=copy_path,
+        report=report,
+        clock=clock,
+    )
+    outcome = view.follow()
+    run_copies.finish(files, launched.run, outcome.exit_code, outcome.reason)
+    return outcome
+
+
+def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:
+    """Wait for the pod to stop itself and return whether it did."""
+
+    def read() -> bool:
+        reading = cloud.api.find_pod(pod.id)
+        return reading is None or reading.status is not PodStatus.RUNNING
+
+    try:
+        return wait_until(
+            read, bool, timeout_s=STOP_WAIT_S, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock
+        )
+    except WaitTimeoutError:
+        return False
+
+
+def _request(plan: Plan) -> PodRequest:
+    return PodRequest(plan.project, plan.spec, plan.offers, plan.max_usd_per_hour)
+
+
+def _launch_on(
+    plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter, clock: Clock
+) -> Launched:
+    pod, shell = connect(
+        cloud,
+        pod,
+        report,
+        clock,
+        timeout_s=plan.pod_ready_timeout_s,
+        forward_agent=plan.forward_agent,
+    )
+    with shell:
+        try:
+            run = launch_training(shell, pod, plan.launch, root, report, clock)
+        except PodHeldError as error:
+            run = _join(shell, pod, plan, error, report)
+    return Launched(pod, run)
+
+
+def _join(
+    shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter
+) -> Run:
+    """Return the run that holds the pod if it is of the same configuration; else raise `held`."""
+    record = PodPrograms(shell, pod).run("status.py", {"lines": 0}).get("run") or {}
+    same = record.get("run_id") == held.holder.get("run_id") and record.get("config") == plan.launch.config
+    if not same or plan.launch.force_restart or plan.launch.resume_from:
+        raise held
+    report.note(f"{held.what} It is this configuration; following it. inv stop ends it.")
+    return parse_run(record)
+
+
+def _is_gone(cloud: Cloud, pod: Pod) -> bool:
+    reading = cloud.api.find_pod(pod.id)
+    return reading is None or reading.status is not PodStatus.RUNNING

@@ -1,0 +1,98 @@
+"""The plan of a training: everything decided before money is spent, and its text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from podtasks.pure.gpu_offers import pod_usd_per_hour
+from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus
+from podtasks.pure.run import Launch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done; what is printed of it is what is executed.
+
+    Args:
+        cloud: RunPod, or the local cloud.
+        project: whose stamp the pod carries.
+        pod: our pod as it was when the plan was made, None when one must be rented.
+        offers: the GPU types that may be rented, in order.
+        notes: what the user should know before paying.
+    """
+
+    cloud: str
+    project: str
+    launch: Launch
+    commit_subject: str
+    spec: PodSpec
+    offers: tuple[GpuOffer, ...]
+    max_usd_per_hour: float
+    pod: Pod | None
+    grace_minutes: float
+    pod_ready_timeout_s: float
+    forward_agent: bool
+    notes: tuple[str, ...]
+
+
+def render(plan: Plan) -> str:
+    """Return the plan as the lines that the user reads before it is carried out."""
+    rows = list(_rows(plan))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
+    return "\n".join(["Plan", *lines, *(f"  note: {note}" for note in plan.notes)])
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    launch, spec = plan.launch, plan.spec
+    yield "config", launch.config
+    yield "code", f"{launch.branch} at {launch.commit[:10]} ({launch.code}) {plan.commit_subject}".rstrip()
+    yield "pod", _describe_pod(plan)
+    yield "image", spec.image
+    yield "volume", _describe_volume(spec)
+    yield "outputs", launch.output_dir
+    yield "checkpoint", _describe_checkpoint(launch)
+    yield "command", shlex.join([launch.python, *launch.words])
+    yield "ends", _describe_end(plan)
+
+
+def _describe_pod(plan: Plan) -> str:
+    if plan.pod is not None and plan.pod.status is PodStatus.RUNNING:
+        return f"use {plan.pod.id}, which runs: {plan.pod.gpu}, ${plan.pod.usd_per_hour:.2f}/h"
+    offers = ", or ".join(_describe_offer(offer, plan.spec.gpu_count) for offer in plan.offers)
+    where = f"{plan.cloud}, {plan.spec.data_center or 'any data centre'}, {plan.spec.cloud_type.lower()} cloud"
+    if plan.pod is not None:
+        return f"resume {plan.pod.id}; if that fails a new one: {offers} ({where})"
+    return f"a new one: {offers} ({where})"
+
+
+def _describe_offer(offer: GpuOffer, gpu_count: int) -> str:
+    price = pod_usd_per_hour(offer, gpu_count)
+    return f"{gpu_count} x {offer.name} {offer.memory_gb} GB ${price:.2f}/h, stock {offer.stock.lower()}"
+
+
+def _describe_volume(spec: PodSpec) -> str:
+    if spec.network_volume_id:
+        return f"network volume {spec.network_volume_id} at {spec.mount_path}"
+    return f"{spec.volume_disk_gb} GB on the pod's host at {spec.mount_path}, lost when the pod is terminated"
+
+
+def _describe_checkpoint(launch: Launch) -> str:
+    if launch.resume_from:
+        return f"resume from {launch.resume_from}"
+    if launch.force_restart:
+        return f"ignored; old ones in {launch.checkpoint_dir} are moved aside, not deleted"
+    return f"newest complete {launch.checkpoint_pattern} in {launch.checkpoint_dir}, else a fresh start"
+
+
+def _describe_end(plan: Plan) -> str:
+    ends = {
+        "stop": "the pod stops itself",
+        "terminate": "the pod deletes itself",
+        "keep": "the pod is KEPT and billed on",
+    }
+    dearest = max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)
+    hours = plan.launch.max_hours
+    return f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${dearest * hours:.2f})"

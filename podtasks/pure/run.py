@@ -1,0 +1,132 @@
+"""A training run: its id, the request that launches it on a pod, and the record it leaves."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from podtasks.pure.pod import Pod
+from podtasks.pure.shell import split_args
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on the volume."""
+
+    path: str
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What is to be trained, and how: everything but the pod it runs on.
+
+    Args:
+        volume: where the volume is mounted on the pod.
+        clone: the clone's folder there.
+        output_dir: where training writes, absolute.
+        checkpoint_dir: where checkpoints are looked for, absolute.
+        words: the training command without its interpreter and without the resume flag.
+        resume_args: shell words that tell the script to resume; `{checkpoint}` stands for the path.
+        max_hours: how long the run may take before the pod is stopped.
+    """
+
+    run_id: str
+    config: str
+    volume: str
+    clone: str
+    code: str
+    branch: str
+    commit: str
+    repository: str | None
+    output_dir: str
+    checkpoint_dir: str
+    checkpoint_pattern: str
+    resume_args: str
+    resume_from: str | None
+    force_restart: bool
+    python: str
+    words: tuple[str, ...]
+    requirements: str | None
+    venv: str
+    links: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    when_done: str
+    max_hours: float
+    stop_grace_s: float
+
+
+def build_run_id(config: str, commit: str, now: datetime.datetime) -> str:
+    """Return a run's name: configuration, UTC time, commit; safe in shells, paths and tmux."""
+    stem = re.sub(r"[^a-z0-9]+", "-", PurePosixPath(config).stem.lower()).strip("-")[:40] or "run"
+    return f"{stem}-{now:%Y%m%d-%H%M%S}-{commit[:7]}"
+
+
+def build_words(script: str, config_flag: str, config: str, args: str) -> tuple[str, ...]:
+    """Return the training command: script, configuration, and the user's own arguments.
+
+    A `config_flag` that ends in "=" is joined to the path; an empty one makes it positional.
+    """
+    if config_flag.endswith("="):
+        flag = [config_flag + config]
+    else:
+        flag = [config_flag, config] if config_flag else [config]
+    return (script, *flag, *split_args(args))
+
+
+def fill_resume_args(resume_args: str, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    """Return the words that tell the script to resume from `checkpoint`; none without one."""
+    if checkpoint is None:
+        return ()
+    return tuple(word.replace("{checkpoint}", checkpoint.path) for word in split_args(resume_args))
+
+
+def build_run_request(
+    launch: Launch, pod: Pod, checkpoint: Checkpoint | None, token: str
+) -> dict[str, Any]:
+    """Return the question to remote/launch.py (remote/README.md). `token` is the guard's leave to launch."""
+    resume = fill_resume_args(launch.resume_args, checkpoint)
+    return {
+        "run_id": launch.run_id,
+        "config": launch.config,
+        "clone": launch.clone,
+        "commit": launch.commit,
+        "branch": launch.branch,
+        "code": launch.code,
+        "command": [launch.python, *launch.words, *resume],
+        "script_env": dict(launch.env),
+        "output_dir": launch.output_dir,
+        "checkpoint_dir": launch.checkpoint_dir,
+        "checkpoint_pattern": launch.checkpoint_pattern,
+        "checkpoint": None if checkpoint is None else {"path": checkpoint.path, "step": checkpoint.step},
+        "force_restart": launch.force_restart,
+        "requirements": launch.requirements,
+        "venv": launch.venv,
+        "python": launch.python,
+        "links": dict(launch.links),
+        "pod": {"id": pod.id, "gpu": pod.gpu, "usd_per_hour": pod.usd_per_hour},
+        "when_done": launch.when_done,
+        "max_hours": launch.max_hours,
+        "stop_grace_s": launch.stop_grace_s,
+        "token": token,
+        "volume": launch.volume,
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was launched: enough to follow it."""
+
+    run_id: str
+    run_dir: str
+    log: str
+    log_start: int
+
+
+def parse_run(answer: Mapping[str, Any]) -> Run:
+    """Given launch.py's answer, or a run record, return the run."""
+    return Run(str(answer["run_id"]), str(answer["run_dir"]), str(answer["log"]), int(answer["log_start"]))

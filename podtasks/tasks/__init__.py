@@ -1,0 +1,12 @@
+"""The Invoke tasks of podtasks, one collection."""
+
+from __future__ import annotations
+
+from invoke import Collection
+
+from podtasks.tasks.cloud import cloud
+from podtasks.tasks.pod import logs, status, stop
+from podtasks.tasks.setup import init, settings
+from podtasks.tasks.train import train
+
+ns = Collection(train, logs, status, stop, settings, init, cloud)

@@ -1,0 +1,55 @@
+"""`inv cloud up|down|status`: the local cloud."""
+
+from __future__ import annotations
+
+import invoke
+
+from podtasks.tasks.entry import Project, open_project, task
+
+ACTIONS = "up, down or status"
+
+
+@task(help={"action": f"{ACTIONS}: start the local cloud, end it with its pods, or show it"}, positional=["action"])
+def cloud(c: invoke.Context, action: str) -> None:
+    """Control the local cloud: inv cloud up, inv cloud down, inv cloud status. Volumes are kept."""
+    from podtasks.pure.errors import UsageError
+
+    project = open_project(c)
+    actions = {"up": _up, "down": _down, "status": _status}
+    if action not in actions:
+        raise UsageError(f"inv cloud does not know {action!r}.", next_step=f"inv cloud {ACTIONS}")
+    actions[action](project)
+
+
+def _up(project: Project) -> None:
+    from podtasks.flows.cloud import start_local
+
+    running = start_local(project.files, project.console, project.clock)
+    project.console.tell(f"the local cloud answers at {running.url}")
+
+
+def _down(project: Project) -> None:
+    from podtasks.doors.local_cloud import shut_down
+    from podtasks.flows.cloud import find_local
+
+    running = find_local(project.files)
+    if running is None:
+        project.console.tell("the local cloud does not run")
+        return
+    shut_down(running)
+    project.console.tell("the local cloud has ended, with its pods; its volumes are kept")
+
+
+def _status(project: Project) -> None:
+    from podtasks.doors.console import write_result
+    from podtasks.flows.cloud import find_local
+
+    running = find_local(project.files)
+    if running is None:
+        write_result("the local cloud does not run; inv cloud up starts it")
+        return
+    told = running.ask("status")
+    write_result(f"url      {running.url}\npid      {running.pid}\npods are  {running.sandbox}")
+    for name, value in sorted(told.items()):
+        if name not in ("url", "pid", "key", "sandbox"):
+            write_result(f"{name:<8} {value}")

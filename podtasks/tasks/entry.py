@@ -1,0 +1,104 @@
+"""What every task shares: turning our errors into Invoke's exits, and opening the project it runs in."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import invoke
+from invoke.exceptions import Exit
+
+from podtasks.pure.errors import PodtasksError
+
+INTERRUPTED = 130
+
+Body = Callable[..., None]
+
+
+def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  # noqa: ANN401, A002
+    """Make an Invoke task of a function that may raise our errors.
+
+    `help` explains each flag; `options` go to invoke.task. One-letter flags are not made up: they would
+    change whenever a flag is added.
+    """
+
+    def decorate(body: Body) -> Any:  # noqa: ANN401  Invoke's tasks are untyped
+        @functools.wraps(body)
+        def run(c: invoke.Context, *args: Any, **flags: Any) -> None:  # noqa: ANN401
+            try:
+                body(c, *args, **flags)
+            except PodtasksError as error:
+                raise Exit(f"error: {error}", code=error.exit_code) from None
+            except KeyboardInterrupt:
+                raise Exit("\ninterrupted", code=INTERRUPTED) from None
+
+        return invoke.task(help=dict(help), auto_shortflags=False, **options)(run)
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Project:
+    """The project a task runs in: its files, its settings, and the terminal that hears of it."""
+
+    files: Any
+    effective: Any
+    console: Any
+    clock: Any
+
+    @property
+    def settings(self) -> Any:  # noqa: ANN401  pydantic is imported only when a task runs
+        """The settings that count."""
+        return self.effective.settings
+
+    @property
+    def identity(self) -> Any:  # noqa: ANN401
+        """Who runs it."""
+        return self.effective.identity
+
+    def open_cloud(self) -> Any:  # noqa: ANN401
+        """Return the cloud that the settings choose."""
+        from podtasks.flows.cloud import open_cloud
+
+        return open_cloud(self.settings, self.identity, self.files, self.console, self.clock)
+
+    def introduce_cloud(self) -> bool:
+        """Say so when the local cloud is used because there is no API key; return whether it is local."""
+        from podtasks.flows.cloud import LOCAL_NOTE, is_local
+
+        local = is_local(self.settings, self.identity)
+        if local and self.settings.cloud == "auto":
+            self.console.tell(LOCAL_NOTE)
+        return local
+
+
+def open_project(c: invoke.Context, flags: Mapping[str, object] | None = None) -> Project:
+    """Read the project's settings. Raises SettingsError with every problem.
+
+    The imports wait until a task runs, so that listing tasks stays quick.
+    """
+    from podtasks.doors.clock import SystemClock
+    from podtasks.doors.console import Console
+    from podtasks.doors.project_files import ProjectFiles, find_root, read_identity
+    from podtasks.pure.settings import load_settings
+
+    console = Console()
+    files = ProjectFiles(find_root(Path.cwd()))
+    effective = load_settings(
+        _plain(c.config.get("podtasks")),
+        os.environ,
+        read_identity(files.identity_path),
+        {name: value for name, value in (flags or {}).items() if value not in (None, "", [])},
+        folder=files.root.name,
+    )
+    return Project(files, effective, console, SystemClock())
+
+
+def _plain(value: object) -> object:
+    """Return Invoke's view of a YAML mapping as plain dictionaries."""
+    config = getattr(value, "_config", value)
+    return {k: _plain(v) for k, v in config.items()} if isinstance(config, dict) else config
