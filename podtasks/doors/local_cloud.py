@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
 from podtasks.pure.errors import CloudError
 from podtasks.pure.secret import Secret
-from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
 
 START_TIMEOUT_S = 30
 

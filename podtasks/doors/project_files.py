@@ -129,4 +129,6 @@ def read_pod_programs() -> dict[str, bytes]:
     package = Path(__file__).resolve().parent.parent
     folders = (package / "_remote", package.parent / "remote")
     folder = next(folder for folder in folders if (folder / "boot.sh").is_file())
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh")}
+    return {
+        path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh")
+    }

@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from podtasks.doors.clock import Clock
 from podtasks.pure import graphql_text
 from podtasks.pure.api_answer import AnswerFault, ApiCallError, classify_answer
 from podtasks.pure.errors import ApiUnreachableError
 from podtasks.pure.gpu_offers import build_offers_query, parse_offers
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, parse_pod
 from podtasks.pure.secret import Secret
-from podtasks.doors.clock import Clock
 
 Result = TypeVar("Result")
 

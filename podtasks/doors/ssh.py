@@ -205,7 +205,7 @@ def _wait_readable(channel: Any, timeout_s: float) -> None:  # noqa: ANN401  par
         raise _broken(f"nothing came from the pod for {timeout_s:.0f} s")
 
 
-class _as_transport_errors:  # noqa: N801  reads as a statement
+class _as_transport_errors:
     """Turn paramiko's and the socket's failures into ours."""
 
     def __enter__(self) -> None:

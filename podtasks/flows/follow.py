@@ -25,11 +25,11 @@ from pathlib import Path
 from podtasks.doors import ssh
 from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.launch import PodPrograms
 from podtasks.pure.errors import HostKeyError, OutcomeUnknownError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import Run
-from podtasks.flows.cloud import Cloud
-from podtasks.flows.launch import PodPrograms
 
 # remote/follow_log.py sends a heartbeat every 5 s.
 SILENCE_LIMIT_S = 16.0

@@ -85,9 +85,7 @@ def launch_training(
         leave.close()
 
 
-def _take_lease(
-    programs: PodPrograms, clone: str, clock: Clock
-) -> tuple[ssh.RemoteProcess, dict[str, Any]]:
+def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> tuple[ssh.RemoteProcess, dict[str, Any]]:
     """Return the process that holds the pod for this launch, and what it found there."""
     who = f"inv train by {getpass.getuser()} on {platform.node()}"
     deadline = clock.now() + LEASE_WAIT_S
@@ -167,9 +165,7 @@ def _describe_kept(answer: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def _find_checkpoint(
-    programs: PodPrograms, launch: Launch, report: Reporter
-) -> Checkpoint | None:
+def _find_checkpoint(programs: PodPrograms, launch: Launch, report: Reporter) -> Checkpoint | None:
     if launch.force_restart and launch.resume_from is None:
         report.step("checkpoints: ignored, as --force-restart asks")
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from podtasks.doors import ssh
 from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
 from podtasks.doors.console import Reporter
+from podtasks.flows.cloud import Cloud
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.errors import (
     ApiUnreachableError,
@@ -19,7 +20,6 @@ from podtasks.pure.errors import (
 )
 from podtasks.pure.gpu_offers import pod_usd_per_hour
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus, SshEndpoint
-from podtasks.flows.cloud import Cloud
 
 CREATE_TRIES = 3
 BANNER_TIMEOUT_S = 2.0
@@ -230,9 +230,7 @@ def _resume(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter) -> Po
     return resumed
 
 
-def _replace(
-    cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter, clock: Clock, why: str
-) -> Pod:
+def _replace(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter, clock: Clock, why: str) -> Pod:
     """Rent a new pod on the same volume, and delete the stopped one, which then holds nothing."""
     if not pod.network_volume_id or pod.network_volume_id != request.spec.network_volume_id:
         raise CapacityError(

@@ -76,6 +76,7 @@ def make_plan(
     `cloud_is_free` says that the cloud itself cannot be at fault, so that it need not be opened to report
     what else is wrong. Raises every problem found at once; nothing was created.
     """
+    require_config_name(request.config, files)
     findings = Findings()
     config = findings.check(lambda: read_config(request.config, settings, files))
     revision = findings.check(lambda: _find_revision(request, settings, files))
@@ -101,21 +102,27 @@ class Place:
     pod: Pod | None
 
 
-def read_config(name: str, settings: Settings, files: ProjectFiles) -> TrainingConfig:
-    """Read a training configuration. Raises UsageError without a name, ConfigError for a bad file."""
-    names = files.config_names()
+def require_config_name(name: str, files: ProjectFiles) -> None:
+    """Raise UsageError, with the configurations there are, when none was named."""
     if not name:
         raise UsageError(
             "train needs a configuration.",
-            next_step=f"inv train --config NAME (after the word train). {available_configs(names)}",
+            next_step="inv train --config NAME, --config after the word train. "
+            + available_configs(files.config_names()),
         )
+
+
+def read_config(name: str, settings: Settings, files: ProjectFiles) -> TrainingConfig:
+    """Read a training configuration. Raises ConfigError for a bad file."""
     path = files.root / name
     relative = _relative_to_root(path, files.root)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise ConfigError(f"{name} {reason}.", next_step=available_configs(names, name)) from error
+        raise ConfigError(
+            f"{name} {reason}.", next_step=available_configs(files.config_names(), name)
+        ) from error
     return parse_training_config(
         text, relative, settings.output_dir, settings.logging_dir, mount_path=settings.mount_path
     )
@@ -167,9 +174,7 @@ def _relative_to_root(path: Path, root: Path) -> str:
         ) from error
 
 
-def _find_revision(
-    request: TrainRequest, settings: Settings, files: ProjectFiles
-) -> local_git.Revision:
+def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
     root = local_git.find_root(files.root)
     return local_git.resolve_revision(
         root, settings.code_source, request.branch, settings.branch, settings.repository

@@ -34,7 +34,9 @@ class Launched:
     run: Run
 
 
-def start_training(plan: Plan, cloud: Cloud, root: Path, files: ProjectFiles, report: Reporter, clock: Clock) -> Launched:
+def start_training(
+    plan: Plan, cloud: Cloud, root: Path, files: ProjectFiles, report: Reporter, clock: Clock
+) -> Launched:
     """Get the pod, put the code on it and launch; or find the same configuration already training.
 
     A pod that goes away meanwhile (its last run has just ended, say) is replaced and the launch tried again.
@@ -97,9 +99,7 @@ def _request(plan: Plan) -> PodRequest:
     return PodRequest(plan.project, plan.spec, plan.offers, plan.max_usd_per_hour)
 
 
-def _launch_on(
-    plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter, clock: Clock
-) -> Launched:
+def _launch_on(plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter, clock: Clock) -> Launched:
     pod, shell = connect(
         cloud,
         pod,
@@ -116,9 +116,7 @@ def _launch_on(
     return Launched(pod, run)
 
 
-def _join(
-    shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter
-) -> Run:
+def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:
     """Return the run that holds the pod if it is of the same configuration; else raise `held`."""
     record = PodPrograms(shell, pod).run("status.py", {"lines": 0}).get("run") or {}
     same = record.get("run_id") == held.holder.get("run_id") and record.get("config") == plan.launch.config

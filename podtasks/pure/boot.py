@@ -19,9 +19,7 @@ def build_start_command(files: Mapping[str, bytes]) -> str:
     image's own /start.sh, which boot.sh therefore runs (RunPod facts, section 5).
     """
     payload = base64.b64encode(build_archive({name: files[name] for name in BOOT_FILES})).decode()
-    return (
-        f"bash -c 'd={CONTAINER_DIR};mkdir -p $d&&echo {payload}|base64 -d|tar xz -C $d&&exec bash $d/boot.sh'"
-    )
+    return f"bash -c 'd={CONTAINER_DIR};mkdir -p $d&&echo {payload}|base64 -d|tar xz -C $d&&exec bash $d/boot.sh'"
 
 
 def build_archive(files: Mapping[str, bytes]) -> bytes:

@@ -138,6 +138,8 @@ def combine(problems: list[PodtasksError]) -> PodtasksError:
     if len(problems) == 1:
         return problems[0]
     text = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
-    combined = PodtasksError(f"{len(problems)} problems:\n{text}", next_step="mend all of them, then try again")
+    combined = PodtasksError(
+        f"{len(problems)} problems:\n{text}", next_step="mend all of them, then try again"
+    )
     combined.exit_code = problems[0].exit_code
     return combined

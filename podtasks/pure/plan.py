@@ -62,7 +62,9 @@ def _describe_pod(plan: Plan) -> str:
     if plan.pod is not None and plan.pod.status is PodStatus.RUNNING:
         return f"use {plan.pod.id}, which runs: {plan.pod.gpu}, ${plan.pod.usd_per_hour:.2f}/h"
     offers = ", or ".join(_describe_offer(offer, plan.spec.gpu_count) for offer in plan.offers)
-    where = f"{plan.cloud}, {plan.spec.data_center or 'any data centre'}, {plan.spec.cloud_type.lower()} cloud"
+    where = (
+        f"{plan.cloud}, {plan.spec.data_center or 'any data centre'}, {plan.spec.cloud_type.lower()} cloud"
+    )
     if plan.pod is not None:
         return f"resume {plan.pod.id}; if that fails a new one: {offers} ({where})"
     return f"a new one: {offers} ({where})"
@@ -95,4 +97,6 @@ def _describe_end(plan: Plan) -> str:
     }
     dearest = max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)
     hours = plan.launch.max_hours
-    return f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${dearest * hours:.2f})"
+    return (
+        f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${dearest * hours:.2f})"
+    )

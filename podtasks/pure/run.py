@@ -85,9 +85,7 @@ def fill_resume_args(resume_args: str, checkpoint: Checkpoint | None) -> tuple[s
     return tuple(word.replace("{checkpoint}", checkpoint.path) for word in split_args(resume_args))
 
 
-def build_run_request(
-    launch: Launch, pod: Pod, checkpoint: Checkpoint | None, token: str
-) -> dict[str, Any]:
+def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, token: str) -> dict[str, Any]:
     """Return the question to remote/launch.py (remote/README.md). `token` is the guard's leave to launch."""
     resume = fill_resume_args(launch.resume_args, checkpoint)
     return {

@@ -16,9 +16,7 @@ def render_status(pod: Pod | None, answer: Mapping[str, Any], silence: str, now:
     return "\n".join([*lines, *(f"  | {line}" for line in answer.get("last_lines") or [])])
 
 
-def _rows(
-    pod: Pod | None, answer: Mapping[str, Any], silence: str, now: float
-) -> Iterator[tuple[str, str]]:
+def _rows(pod: Pod | None, answer: Mapping[str, Any], silence: str, now: float) -> Iterator[tuple[str, str]]:
     if pod is None:
         yield "pod", "none; inv train makes one"
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from invoke import Collection
+from invoke.collection import Collection
 
 from podtasks.tasks.cloud import cloud
 from podtasks.tasks.pod import logs, status, stop

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import invoke
+from invoke.context import Context
 
 from podtasks.tasks.entry import Project, open_project, task
 
 ACTIONS = "up, down or status"
 
 
-@task(help={"action": f"{ACTIONS}: start the local cloud, end it with its pods, or show it"}, positional=["action"])
-def cloud(c: invoke.Context, action: str) -> None:
+@task(
+    help={"action": f"{ACTIONS}: start the local cloud, end it with its pods, or show it"},
+    positional=["action"],
+)
+def cloud(c: Context, action: str) -> None:
     """Control the local cloud: inv cloud up, inv cloud down, inv cloud status. Volumes are kept."""
     from podtasks.pure.errors import UsageError
 

@@ -7,19 +7,27 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import invoke
+from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.tasks import task as invoke_task
 
 from podtasks.pure.errors import PodtasksError
+
+if TYPE_CHECKING:
+    from podtasks.doors.clock import Clock
+    from podtasks.doors.console import Console
+    from podtasks.doors.project_files import ProjectFiles
+    from podtasks.flows.cloud import Cloud
+    from podtasks.pure.settings import Effective, Identity, Settings
 
 INTERRUPTED = 130
 
 Body = Callable[..., None]
 
 
-def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  # noqa: ANN401, A002
+def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  # noqa: ANN401
     """Make an Invoke task of a function that may raise our errors.
 
     `help` explains each flag; `options` go to invoke.task. One-letter flags are not made up: they would
@@ -28,7 +36,7 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
 
     def decorate(body: Body) -> Any:  # noqa: ANN401  Invoke's tasks are untyped
         @functools.wraps(body)
-        def run(c: invoke.Context, *args: Any, **flags: Any) -> None:  # noqa: ANN401
+        def run(c: Context, *args: Any, **flags: Any) -> None:  # noqa: ANN401
             try:
                 body(c, *args, **flags)
             except PodtasksError as error:
@@ -36,7 +44,7 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
             except KeyboardInterrupt:
                 raise Exit("\ninterrupted", code=INTERRUPTED) from None
 
-        return invoke.task(help=dict(help), auto_shortflags=False, **options)(run)
+        return invoke_task(help=dict(help), auto_shortflags=False, **options)(run)
 
     return decorate
 
@@ -45,22 +53,22 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
 class Project:
     """The project a task runs in: its files, its settings, and the terminal that hears of it."""
 
-    files: Any
-    effective: Any
-    console: Any
-    clock: Any
+    files: ProjectFiles
+    effective: Effective
+    console: Console
+    clock: Clock
 
     @property
-    def settings(self) -> Any:  # noqa: ANN401  pydantic is imported only when a task runs
+    def settings(self) -> Settings:
         """The settings that count."""
         return self.effective.settings
 
     @property
-    def identity(self) -> Any:  # noqa: ANN401
+    def identity(self) -> Identity:
         """Who runs it."""
         return self.effective.identity
 
-    def open_cloud(self) -> Any:  # noqa: ANN401
+    def open_cloud(self) -> Cloud:
         """Return the cloud that the settings choose."""
         from podtasks.flows.cloud import open_cloud
 
@@ -76,7 +84,7 @@ class Project:
         return local
 
 
-def open_project(c: invoke.Context, flags: Mapping[str, object] | None = None) -> Project:
+def open_project(c: Context, flags: Mapping[str, object] | None = None) -> Project:
     """Read the project's settings. Raises SettingsError with every problem.
 
     The imports wait until a task runs, so that listing tasks stays quick.

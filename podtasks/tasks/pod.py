@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
-import invoke
+from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
+
+if TYPE_CHECKING:
+    from podtasks.flows.cloud import Cloud
+    from podtasks.flows.train import Launched
 
 CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
 
@@ -21,7 +26,7 @@ CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
         "lines": "how many of the last lines --no-follow prints",
     }
 )
-def logs(c: invoke.Context, run: str = "", follow: bool = True, lines: int = 100, cloud: str = "") -> None:
+def logs(c: Context, run: str = "", follow: bool = True, lines: int = 100, cloud: str = "") -> None:
     """Show the training's log: live while the pod runs, else this machine's copy of it."""
     from podtasks.flows.control import find_run
 
@@ -38,7 +43,7 @@ def logs(c: invoke.Context, run: str = "", follow: bool = True, lines: int = 100
 
 
 @task(help={**CLOUD_HELP, "lines": "how many of the log's last lines to show"})
-def status(c: invoke.Context, lines: int = 3, cloud: str = "") -> None:
+def status(c: Context, lines: int = 3, cloud: str = "") -> None:
     """Show the pod, what it costs, and how its run gets on."""
     from podtasks.doors.console import write_result
     from podtasks.flows.control import read_status
@@ -51,7 +56,7 @@ def status(c: invoke.Context, lines: int = 3, cloud: str = "") -> None:
 
 
 @task(help={**CLOUD_HELP, "now": "stop the pod at once, without asking its run to end"})
-def stop(c: invoke.Context, now: bool = False, cloud: str = "") -> None:
+def stop(c: Context, now: bool = False, cloud: str = "") -> None:
     """End the run and stop the pod. Checkpoints and logs stay on the volume."""
     from podtasks.flows.control import stop as stop_flow
 
@@ -69,7 +74,7 @@ def stop(c: invoke.Context, now: bool = False, cloud: str = "") -> None:
         project.console.tell("no pod of this project is running; nothing is billed but storage")
 
 
-def _stream(project: Project, account: object, launched: object) -> None:
+def _stream(project: Project, account: Cloud, launched: Launched) -> None:
     from podtasks.doors.console import write_log
     from podtasks.flows.train import watch
 
@@ -80,7 +85,7 @@ def _stream(project: Project, account: object, launched: object) -> None:
     project.console.step(f"the run ended: {outcome.reason or 'done'}, exit code {outcome.exit_code}")
 
 
-def _print_last(project: Project, account: object, lines: int) -> None:
+def _print_last(project: Project, account: Cloud, lines: int) -> None:
     from podtasks.doors.console import write_result
     from podtasks.flows.control import read_status
 
@@ -96,7 +101,9 @@ def _show_copy(project: Project, run: str, lines: int | None) -> None:
     copy = run_copies.find(project.files, run or None)
     if copy is None:
         raise UsageError(
-            f"There is no copy of run {run} here." if run else "No pod is running, and no log was streamed here yet.",
+            f"There is no copy of run {run} here."
+            if run
+            else "No pod is running, and no log was streamed here yet.",
             means="Logs stay on the volume, in logs/current.log and runs/.",
             next_step="inv train streams one; while a pod runs, inv logs shows its log",
         )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import invoke
+from invoke.context import Context
 
 from podtasks.tasks.entry import open_project, task
 
 
 @task(help={})
-def init(c: invoke.Context) -> None:
-    """Make this folder a podtasks project: tasks.py, invoke.yaml and .runpod.env.example. Overwrites nothing."""
+def init(c: Context) -> None:
+    """Write tasks.py, invoke.yaml and .runpod.env.example here. Overwrites nothing."""
     del c
     from podtasks.doors.console import Console
     from podtasks.flows.init import write_project_files
@@ -22,7 +22,7 @@ def init(c: invoke.Context) -> None:
 
 
 @task(help={"cloud": "as for inv train"})
-def settings(c: invoke.Context, cloud: str = "") -> None:
+def settings(c: Context, cloud: str = "") -> None:
     """Show each setting, its value, and where it came from. Secrets are masked."""
     from podtasks.doors.console import write_result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import invoke
+from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
@@ -12,6 +12,7 @@ from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
 if TYPE_CHECKING:
     from podtasks.flows.cloud import Cloud
     from podtasks.flows.follow import Outcome
+    from podtasks.flows.preflight import TrainRequest
     from podtasks.flows.train import Launched
     from podtasks.pure.plan import Plan
 
@@ -34,7 +35,7 @@ HELP = {
 
 @task(help=HELP, iterable=["gpu"])
 def train(
-    c: invoke.Context,
+    c: Context,
     config: str = "",
     force_restart: bool = False,
     resume_from: str = "",
@@ -49,9 +50,9 @@ def train(
     when_done: str = "",
     cloud: str = "",
 ) -> None:
-    """Train on a rented GPU: get a pod, put the code on it, resume from the newest checkpoint, stream the log.
+    """Train on a rented GPU: pod, code, newest checkpoint, log, and the pod stops itself.
 
-    The pod stops itself when training ends. Ctrl+C closes the view only. The exit code is the training's.
+    Ctrl+C closes the view only; training goes on. The exit code is the training's own.
     """
     from podtasks.flows.preflight import TrainRequest
 
@@ -75,7 +76,7 @@ def train(
             project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.")
 
 
-def _plan(project: Project, request: object) -> tuple[Plan, Cloud]:
+def _plan(project: Project, request: TrainRequest) -> tuple[Plan, Cloud]:
     import datetime
 
     from podtasks.doors.runpod_sdk import import_in_background
@@ -84,9 +85,7 @@ def _plan(project: Project, request: object) -> tuple[Plan, Cloud]:
     import_in_background()
     free = project.introduce_cloud()
     now = datetime.datetime.now(datetime.timezone.utc)
-    return make_plan(
-        request, project.settings, project.files, project.open_cloud, now, cloud_is_free=free
-    )
+    return make_plan(request, project.settings, project.files, project.open_cloud, now, cloud_is_free=free)
 
 
 def _render(plan: Plan) -> str:
@@ -96,7 +95,7 @@ def _render(plan: Plan) -> str:
 
 
 def _require_consent(project: Project, plan: Plan, account: Cloud, yes: bool) -> None:
-    """Ask before money is spent: on RunPod, when a pod is to be rented or resumed, where somebody can answer."""
+    """Ask before a pod is rented or resumed on RunPod, where somebody can answer."""
     from podtasks.pure.pod import PodStatus
 
     runs_already = plan.pod is not None and plan.pod.status is PodStatus.RUNNING
