@@ -1,0 +1,65 @@
+"""Set old checkpoints aside, whole, before a run that starts afresh.
+
+Newer versions of transformers rotate checkpoints by step number: old ones with higher numbers left in place
+make a fresh run delete its own new ones. So they are moved, by rename: nothing is copied, nothing deleted.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+
+from answer import Refused
+
+PARTIAL = "tmp-checkpoint*"
+
+
+def archive(output_dir: str, pattern: str, notes: list[str]) -> str | None:
+    """Move every path in `output_dir` that matches `pattern`, whole or partial, beside it.
+
+    Return the folder they are in now, `<output_dir>.archive-<UTC time>`; None when there was nothing to move.
+    Raise Refused when a path cannot be moved by a rename.
+    """
+    directory = os.path.realpath(output_dir)
+    names = find(directory, pattern)
+    if not names:
+        notes.append(f"no checkpoints to set aside in {output_dir}")
+        return None
+    target = make_folder(directory, notes)
+    for name in names:
+        move(os.path.join(directory, name), os.path.join(target, name))
+    return target
+
+
+def find(directory: str, pattern: str) -> list[str]:
+    """Return the paths below `directory`, relative to it, that the pattern or that of partial ones matches."""
+    pattern = pattern.replace("{step}", "*")
+    head, tail = os.path.split(pattern)
+    patterns = {pattern, os.path.join(head, f"tmp-{tail}"), os.path.join(head, PARTIAL)}
+    found = {path for each in patterns for path in glob.glob(os.path.join(glob.escape(directory), each))}
+    return sorted(os.path.relpath(path, directory) for path in found)
+
+
+def make_folder(directory: str, notes: list[str]) -> str:
+    """Make the folder to move to: beside `directory`, or in it where it is a file system of its own."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    base = f"{directory}.archive-{stamp}"
+    if os.stat(directory).st_dev != os.stat(os.path.dirname(directory)).st_dev:
+        base = os.path.join(directory, f"archive-{stamp}")
+        notes.append(f"{directory} is a file system of its own: its checkpoints are set aside inside it")
+    target, number = base, 1
+    while os.path.lexists(target):
+        number += 1
+        target = f"{base}-{number}"
+    os.mkdir(target)
+    return target
+
+
+def move(path: str, target: str) -> None:
+    """Rename `path` to `target`."""
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.rename(path, target)
+    except OSError as error:
+        raise Refused("A checkpoint could not be set aside; nothing was deleted.", str(error)) from None

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Launch a run: links, old checkpoints, record, then the supervisor in the detached tmux session `train`.
+
+In: the run request (README.md). Out: {"run_id", "run_dir", "log", "log_start", "session", "archived",
+"linked", "notes"}, once the guard says that the run holds the lease; refused with the reason otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import answer
+import checkpoint_archive
+import guard_link
+import run_record
+import train_session
+import volume_links
+from answer import Refused
+from guard_link import GuardGone
+from pod_environ import volume_directory
+
+START_TIMEOUT_S = 30.0
+
+
+def main(request: dict[str, Any]) -> None:
+    """Run the program."""
+    require_lease(request)
+    volume = str(request.get("volume") or volume_directory())
+    train_session.require_none()
+    run_record.finish_lost(volume)
+    links = volume_links.make(request["clone"], volume, request.get("links") or {})
+    archived = archive(request, links.notes)
+    run_dir = create_record(request, volume)
+    record = run_record.read(run_dir)
+    try:
+        start(run_dir, record)
+    except Refused as refusal:
+        record_refusal(run_dir, refusal)
+        refusal.answer["archived"] = archived
+        raise
+    answer.give({
+        "run_id": record["run_id"], "run_dir": run_dir, "log": record["log"], "log_start": record["log_start"],
+        "session": train_session.NAME, "archived": archived, "linked": links.linked, "notes": links.notes,
+    })
+
+
+def require_lease(request: dict[str, Any]) -> None:
+    """Raise Refused unless the request's token holds the prepare lease: nothing is touched without it."""
+    status = guard_status(token=request.get("token"))
+    if not status["token_holds"]:
+        raise Refused("This launch does not hold the pod.", holder_text(status), holder=status["lease"])
+
+
+def holder_text(status: dict[str, Any]) -> str:
+    """Return who holds the pod instead."""
+    lease = status["lease"]
+    if status["stopping"]:
+        return f"the pod is being stopped: {status['stopping']}"
+    if lease is None:
+        return "its lease has ended; prepare again"
+    return f"{lease['kind']} {lease['run_id'] or ''} of {lease['who'] or 'somebody'} holds it"
+
+
+def archive(request: dict[str, Any], notes: list[str]) -> str | None:
+    """Set the old checkpoints aside if the run is to start afresh."""
+    output_dir = request.get("output_dir")
+    if not request.get("force_restart") or output_dir is None:
+        return None
+    return checkpoint_archive.archive(output_dir, request["checkpoint_pattern"], notes)
+
+
+def create_record(request: dict[str, Any], volume: str) -> str:
+    """Make the run's folder and record; its part of the log begins where the log now ends."""
+    run_dir = os.path.join(volume, "runs", request["run_id"])
+    if os.path.basename(os.path.normpath(run_dir)) != request["run_id"] or os.path.lexists(run_dir):
+        raise Refused("This run id cannot be used.", f"{run_dir} is there already, or is no plain name")
+    log = os.path.join(volume, "logs", "current.log")
+    try:
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        with open(log, "ab") as file:
+            log_start = file.seek(0, os.SEEK_END)
+        unknown = ("log_end", "started_at", "training_started_at", "ended_at", "exit_code", "reason",
+                   "supervisor_pid")
+        record = {**request, "volume": volume, "log": log, "log_start": log_start, **dict.fromkeys(unknown)}
+        run_record.create(run_dir, {**record, "launched_at": time.time()})
+    except OSError as error:
+        raise Refused("The volume does not take the run's record.", str(error)) from None
+    return run_dir
+
+
+def start(run_dir: str, record: dict[str, Any]) -> None:
+    """Start the supervisor and wait until its run holds the lease. Raise Refused with what it said if not."""
+    errors = train_session.errors_path()
+    train_session.forget_errors(errors)
+    pane_pid = train_session.start(run_dir, errors)
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not holds_lease(record["run_id"]):
+        if not train_session.is_alive(pane_pid) and not holds_lease(record["run_id"]):
+            raise Refused("The tmux session ended at once.", train_session.read_errors(errors))
+        if time.monotonic() > deadline:
+            train_session.end()
+            raise Refused("The supervisor did not start in 30 s.", train_session.read_errors(errors))
+        time.sleep(0.02)
+
+
+def holds_lease(run_id: str) -> bool:
+    """Say whether the run holds the lease, or did so already."""
+    return bool(guard_status()["last_run_id"] == run_id)
+
+
+def guard_status(**fields: object) -> dict[str, Any]:
+    """Return the guard's status. Raise Refused when there is no guard."""
+    try:
+        link = guard_link.connect()
+    except GuardGone as error:
+        raise Refused("The pod has no guard.", f"{error}; prepare again") from None
+    try:
+        return link.request("status", **fields)
+    finally:
+        link.close()
+
+
+def record_refusal(run_dir: str, refusal: Refused) -> None:
+    """Note on the record that the run never began."""
+    reason = f"not launched: {refusal.answer['error']}"
+    try:
+        run_record.update(run_dir, ended_at=time.time(), reason=reason, token=None)
+    except OSError as error:
+        print(f"{run_dir}: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(answer.run(main))
+    except subprocess.TimeoutExpired as late:
+        sys.exit(f"tmux does not answer: {late}")

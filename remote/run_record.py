@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""The record of a run: $PODTASKS_VOLUME/runs/<run_id>/run.json, and the end of the run's log.
+
+    python3 run_record.py finish RUN_DIR --exit-code N --reason TEXT [--group PGID]
+
+The record is written to a new file that then takes the old one's place, so that nobody reads half of one.
+`finish` may be called again, by the guard after a supervisor that was killed at any point: the footer is
+written once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+OWN_ENDS = ("finished", "failed")
+POD_LOST = "pod lost"
+GROUP_TIMEOUT_S = 10.0
+
+
+def create(run_dir: str, record: dict[str, Any]) -> None:
+    """Make the folder of a run with its first record, and note it as the newest run."""
+    os.makedirs(run_dir, exist_ok=True)
+    write(run_dir, record)
+    runs, run_id = os.path.split(os.path.abspath(run_dir))
+    _replace(os.path.join(runs, "newest"), os.fsencode(run_id) + b"\n")
+
+
+def read(run_dir: str) -> dict[str, Any]:
+    """Return the record of a run; of a file that cannot be read, what its place tells."""
+    try:
+        with open(os.path.join(run_dir, "run.json"), encoding="utf-8") as file:
+            record = json.load(file)
+        if isinstance(record, dict):
+            return record
+    except (OSError, ValueError) as error:
+        print(f"{run_dir}/run.json cannot be read: {error}", file=sys.stderr)
+    volume = os.path.dirname(os.path.dirname(os.path.abspath(run_dir)))
+    log = os.path.join(volume, "logs", "current.log")
+    return {"run_id": os.path.basename(os.path.abspath(run_dir)), "log": log, "log_start": None}
+
+
+def write(run_dir: str, record: dict[str, Any]) -> None:
+    """Write the record of a run as a whole. Raise OSError when the volume does not take it."""
+    _replace(os.path.join(run_dir, "run.json"), json.dumps(record, indent=1).encode() + b"\n")
+
+
+def update(run_dir: str, **fields: object) -> dict[str, Any]:
+    """Change some fields of a run's record and return all of it."""
+    record = {**read(run_dir), **fields}
+    write(run_dir, record)
+    return record
+
+
+def newest(volume: str) -> str | None:
+    """Return the folder of the run launched last, None when there is none."""
+    runs = os.path.join(volume, "runs")
+    with contextlib.suppress(OSError):
+        with open(os.path.join(runs, "newest"), "rb") as file:
+            run_dir = os.path.join(runs, os.fsdecode(file.read().rstrip(b"\n")))
+        if os.path.isfile(os.path.join(run_dir, "run.json")):
+            return run_dir
+    return _newest_by_time(runs)
+
+
+def has_ended(record: dict[str, Any]) -> bool:
+    """Say whether the record is complete."""
+    return record.get("ended_at") is not None
+
+
+def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
+    """End a run: footer in the log, its slice as output.log, the record complete. Return the record.
+
+    An end that was recorded before stands, except for "pod lost", which is a guess. A volume that takes
+    nothing more costs the footer or the copy, not the rest.
+    """
+    record = read(run_dir)
+    if has_ended(record) and record.get("reason") != POD_LOST:
+        return record
+    if record.get("exit_code") is None or record.get("reason") == POD_LOST:
+        record.update(exit_code=exit_code, reason=reason)
+    with _noting(f"the footer of {record['log']} could not be written"):
+        _write_footer(run_dir, record)
+    record.update(log_end=_size(record["log"]), ended_at=time.time())
+    with _noting(f"the record of {run_dir} could not be written"):
+        write(run_dir, record)
+    copy_slice(run_dir, record)
+    return record
+
+
+def finish_lost(volume: str) -> str | None:
+    """Complete the record of the newest run if it has no end; return its id.
+
+    To be called when no guard holds that run: its pod went away under it. Nothing is added to the log.
+    """
+    run_dir = newest(volume)
+    record = None if run_dir is None else read(run_dir)
+    if run_dir is None or record is None or has_ended(record):
+        return None
+    try:
+        ended_at = os.stat(record["log"]).st_mtime
+    except OSError:
+        ended_at = time.time()
+    record.update(log_end=_size(record["log"]), ended_at=ended_at)
+    if record.get("exit_code") is None:
+        record.update(exit_code=None, reason=POD_LOST)
+    with _noting(f"the record of {run_dir} could not be written"):
+        write(run_dir, record)
+    copy_slice(run_dir, record)
+    return str(record["run_id"])
+
+
+def copy_slice(run_dir: str, record: dict[str, Any]) -> None:
+    """Copy this run's part of the log to output.log in its folder, as far as the volume takes it."""
+    start, end = record.get("log_start"), record.get("log_end")
+    if start is None or end is None:
+        return
+    target = os.path.join(run_dir, "output.log")
+    try:
+        with open(record["log"], "rb") as log, open(f"{target}.new", "wb") as copy:
+            _copy(log, copy, start, end)
+        os.replace(f"{target}.new", target)
+    except OSError as error:
+        print(f"{target} could not be written: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            os.unlink(f"{target}.new")
+
+
+def append(log: str, text: bytes) -> None:
+    """Append to the log in one write, beginning on a fresh line."""
+    descriptor = os.open(log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        fresh = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+        write_all(descriptor, text if fresh else b"\n" + text)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data`."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
+
+
+def footer(record: dict[str, Any]) -> bytes:
+    """Return the last lines of a run's log."""
+    reason = one_line(str(record["reason"]))
+    ended = "" if reason in OWN_ENDS else f"ENDED: {reason}\n"
+    return f"{ended}EXIT_CODE={record['exit_code']}\n".encode("utf-8", "surrogateescape")
+
+
+def one_line(text: str) -> str:
+    """Return `text` with its control characters escaped, so that it stays one line of the log."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+
+
+def kill_group(pgid: int, timeout_s: float = GROUP_TIMEOUT_S) -> bool:
+    """Kill a process group and what is left of its session; say whether all of it went in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        members = group_members(pgid)
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not members:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+
+
+def group_members(pgid: int) -> list[int]:
+    """Return the live processes of a process group or of the session of the same number."""
+    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in pids if pid > 1 and _belongs(pid, pgid)]
+
+
+def _belongs(pid: int, pgid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            state, _, group, session = file.read().rpartition(")")[2].split()[:4]
+    except (OSError, ValueError):
+        return False
+    return state not in "ZX" and str(pgid) in (group, session)
+
+
+def _write_footer(run_dir: str, record: dict[str, Any]) -> None:
+    text, start = footer(record), record.get("footer_start")
+    if start is not None and _has_footer(record["log"], start, text):
+        return
+    record["footer_start"] = _size(record["log"]) or 0
+    # The intent is on record first: whoever comes after a kill at this point knows what to look for.
+    with _noting(f"the record of {run_dir} could not be written"):
+        write(run_dir, record)
+    append(record["log"], text)
+
+
+@contextlib.contextmanager
+def _noting(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        print(f"{what}: {error}", file=sys.stderr)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return None
+
+
+def _has_footer(log: str, start: int, text: bytes) -> bool:
+    with open(log, "rb") as file:
+        file.seek(start)
+        return file.read(len(text) + 1).lstrip(b"\n").startswith(text)
+
+
+def _copy(source: Any, target: Any, start: int, end: int) -> None:
+    source.seek(start)
+    left = end - start
+    while left > 0:
+        block = source.read(min(left, 1 << 20))
+        if not block:
+            return
+        target.write(block)
+        left -= len(block)
+
+
+def _replace(path: str, data: bytes) -> None:
+    new = f"{path}.{os.getpid()}.new"
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def _newest_by_time(runs: str) -> str | None:
+    try:
+        folders = [entry.path for entry in os.scandir(runs) if entry.is_dir() and entry.name != "saved"]
+    except OSError:
+        return None
+    known = [folder for folder in folders if os.path.isfile(os.path.join(folder, "run.json"))]
+    return max(known, key=lambda folder: read(folder).get("launched_at") or 0, default=None)
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Finish the record of a run.")
+    parser.add_argument("command", choices=["finish"])
+    parser.add_argument("run_dir")
+    parser.add_argument("--exit-code", type=int, required=True)
+    parser.add_argument("--reason", required=True)
+    parser.add_argument("--group", type=int)
+    arguments = parser.parse_args()
+    if arguments.group is not None and not kill_group(arguments.group):
+        print(f"process group {arguments.group} does not die", file=sys.stderr)
+    finish(arguments.run_dir, arguments.exit_code, arguments.reason)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

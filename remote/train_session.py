@@ -1,0 +1,122 @@
+"""The tmux session `train`, in which the supervisor runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import subprocess
+import sys
+
+from answer import Refused
+from pod_environ import container_directory, read_pod_environ, volume_directory
+
+NAME = "train"
+TIMEOUT_S = 20.0
+# `=` makes tmux take the name as it stands; the pane form needs the colon as well.
+TARGET = f"={NAME}"
+
+
+def require_none() -> None:
+    """Raise Refused if a supervisor lives; remove a session that lingers without one."""
+    pid = supervisor_pid()
+    if pid is not None:
+        raise Refused("A run is still active on the pod.", f"its supervisor is process {pid}")
+    if tmux(["has-session", "-t", TARGET]).returncode == 0:
+        print(f"removing the tmux session {NAME}, which has no supervisor any more", file=sys.stderr)
+        end()
+
+
+def start(run_dir: str, errors: str) -> int:
+    """Start the supervisor of `run_dir` in the detached session; return its process id.
+
+    It gets only the environment it needs, whatever the tmux server was started with, and its standard error
+    goes to the file `errors`. Raise Refused with what tmux said when it fails.
+    """
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervise.py")
+    done = tmux([
+        "-u", "new-session", "-d", "-P", "-F", "#{pane_pid}", "-s", NAME, "-x", "200", "-y", "50", "-c", "/",
+        *map(word, ["env", "-i", *supervisor_environ(), "sh", "-c", 'exec "$@" 2>>"$0"', errors,
+                    sys.executable, program, run_dir]),
+        ";", "set-option", "-t", NAME, "destroy-unattached", "off",
+    ])
+    if done.returncode != 0 and not done.stdout.strip().isdigit():
+        raise Refused("tmux could not start the session.", done.stderr.decode(errors="replace").strip())
+    return int(done.stdout)
+
+
+def word(text: str) -> str:
+    """Return a word of a command as tmux takes it: one that ends with a semicolon would end the command."""
+    return f"{text[:-1]}\\;" if text.endswith(";") else text
+
+
+def end() -> None:
+    """End the session; a supervisor in it gets SIGHUP."""
+    tmux(["kill-session", "-t", TARGET])
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process lives."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def supervisor_pid() -> int | None:
+    """Return the process id of the supervisor that lives on this pod, None when there is none."""
+    try:
+        with open(os.path.join(container_directory(), "supervisor.pid"), encoding="ascii") as file:
+            pid = int(file.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return pid if b"supervise.py" in file.read() and is_alive(pid) else None
+    except (OSError, ValueError):
+        return None
+
+
+def errors_path() -> str:
+    """Return the file that takes the supervisor's standard error: on the container disk, never full with logs."""
+    return os.path.join(container_directory(), "supervisor.log")
+
+
+def forget_errors(path: str) -> None:
+    """Remove what earlier supervisors said."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def read_errors(path: str) -> str:
+    """Return the last of what the supervisor said."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()[-4000:].decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def supervisor_environ() -> list[str]:
+    """Return the supervisor's environment as `NAME=value` words; nothing secret, since others can read them."""
+    pod = read_pod_environ()
+    needed = {
+        "PATH": os.environ.get("PATH") or pod.get("PATH") or os.defpath,
+        "HOME": os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir,
+        "LANG": "C.UTF-8",
+        "PODTASKS_DIR": container_directory(),
+        "PODTASKS_VOLUME": volume_directory(),
+    }
+    passed_on = ("PODTASKS_ENVIRON_FILE", "PODTASKS_PLATFORM_GRACE_S", "PODTASKS_SETTLE_S")
+    needed.update({name: os.environ[name] for name in passed_on if name in os.environ})
+    return [f"{name}={value}" for name, value in needed.items()]
+
+
+def tmux(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run a tmux command. Raise Refused when there is no tmux."""
+    passed_on = ("PATH", "HOME", "USER", "SHELL", "LANG", "TERM", "TMUX_TMPDIR")
+    environ = {name: os.environ[name] for name in passed_on if name in os.environ}
+    environ.setdefault("TERM", "xterm-256color")
+    try:
+        return subprocess.run(["tmux", *words], stdin=subprocess.DEVNULL, capture_output=True, env=environ,
+                              timeout=TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        raise Refused("tmux is not installed on the pod.", "prepare installs it where apt-get can") from None
