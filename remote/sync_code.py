@@ -73,6 +73,7 @@ def _sync_once(clone: Clone, volume: str, request: Mapping[str, Any]) -> dict[st
             fetch(clone, request)
         else:
             _receive(clone, request)
+        _require_whole(clone, commit)
         answer.update(_move_to(clone, SavedEdits(clone, volume), branch, commit))
     if is_origin:
         update_submodules(clone)
@@ -135,6 +136,14 @@ def _lacks_parents(clone: Clone, commit: str) -> bool:
     code, text, _ = clone.attempt("cat-file", "commit", commit)
     header = text.split(b"\n\n")[0].decode("utf-8", "replace").splitlines() if code == 0 else []
     return any(line.startswith("parent ") and not clone.has(line.split()[1]) for line in header)
+
+
+def _require_whole(clone: Clone, commit: str) -> None:
+    """Check that every file of the commit is here, and that what HEAD names is. Raise GitFailed if not."""
+    clone.run("rev-list", "--objects", "--no-walk", "--quiet", commit, "--")
+    head = clone.read("rev-parse", "--quiet", "--verify", "HEAD")
+    if head and not clone.has(head):
+        raise GitFailed(("rev-parse",), f"fatal: bad object HEAD: {head} cannot be read")
 
 
 def _move_to(clone: Clone, saved: SavedEdits, branch: str, commit: str) -> dict[str, Any]:
