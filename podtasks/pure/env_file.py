@@ -76,12 +76,14 @@ def with_value(text: str, key: str, value: str) -> str:
             next_step="use a name in capital letters and a value without line breaks",
         )
     mark = BOM if text.startswith(BOM) else ""
-    pieces = [binding.original.string for binding in _bindings(text)]
-    keys = [binding.key for binding in _bindings(text)]
+    bindings = list(_bindings(text))
+    pieces = [binding.original.string for binding in bindings]
+    keys = [binding.key for binding in bindings]
     if key not in keys:
         return mark + _appended("".join(pieces), key, value)
     last = len(keys) - 1 - keys[::-1].index(key)  # the last one counts, for a shell as well
-    pieces[last] = _rewritten(pieces[last], value)
+    if bindings[last].value is None or _value(bindings[last]) != value:
+        pieces[last] = _rewritten(pieces[last], value)
     return mark + "".join(pieces)
 
 

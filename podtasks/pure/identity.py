@@ -37,23 +37,19 @@ class Identity(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     runpod_api_key: Key | None = Field(
-        None, description="RunPod's API key. Without it only the local cloud works."
+        default=None, description="RunPod's API key. Without it only the local cloud works."
     )
     network_volume_id: Id | None = Field(
-        None, description="The network volume that holds data and checkpoints."
+        default=None, description="The network volume that holds data and checkpoints."
     )
-    pod_id: Id | None = Field(None, description="The pod that is used again; written by podtasks.")
-    ssh_key_path: RequiredText = Field(
-        "~/.ssh/id_ed25519", description="The private SSH key the pod lets in."
-    )
+    pod_id: Id | None = Field(default=None, description="The pod that is used again; written by podtasks.")
+    ssh_key_path: RequiredText = Field(default="~/.ssh/id_ed25519", description="The private SSH key the pod lets in.")
     gpu_type: GpuTypes | None = Field(
-        None, description="GPU types for this machine's runs, separated by commas; goes before `gpu_types`."
+        default=None, description="GPU types for this machine's runs, separated by commas; goes before `gpu_types`."
     )
-    runpod_s3_access_key: Key | None = Field(
-        None, description="Access key of RunPod's S3 API, for `inv data`."
-    )
-    runpod_s3_secret_key: Key | None = Field(None, description="Secret key of RunPod's S3 API.")
-    runpod_api_base_url: BaseUrl | None = Field(None, description="Another address for RunPod's API.")
+    runpod_s3_access_key: Key | None = Field(default=None, description="Access key of RunPod's S3 API, for `inv data`.")
+    runpod_s3_secret_key: Key | None = Field(default=None, description="Secret key of RunPod's S3 API.")
+    runpod_api_base_url: BaseUrl | None = Field(default=None, description="Another address for RunPod's API.")
 
 
 IDENTITY_KEYS = tuple(name.upper() for name in Identity.model_fields)
@@ -62,6 +58,5 @@ IDENTITY_KEYS = tuple(name.upper() for name in Identity.model_fields)
 def is_unset(value: object) -> bool:
     """Return whether a value of .runpod.env stands for nothing: empty, or the example's placeholder."""
     return value is None or (
-        isinstance(value, str)
-        and (not value.strip() or PLACEHOLDER_VALUE.fullmatch(value.strip()) is not None)
+        isinstance(value, str) and (not value.strip() or PLACEHOLDER_VALUE.fullmatch(value.strip()) is not None)
     )

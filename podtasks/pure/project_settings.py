@@ -26,6 +26,7 @@ from podtasks.pure.setting_types import (
     ProjectName,
     RelativePath,
     Repository,
+    RequiredDottedKeys,
     RequiredText,
     ResumeArgs,
     Text,
@@ -95,122 +96,118 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
 
     cloud: Literal["auto", "runpod", "local"] = Field(
-        "auto",
+        default="auto",
         description="Where pods run: `runpod`, or `local` on this machine. "
         "`auto` takes RunPod when there is an API key.",
     )
     project: ProjectName = Field(
-        DEFAULT_PROJECT,
+        default=DEFAULT_PROJECT,
         description="The pod's name and stamp, by which it is found again; at most 60 characters. "
         "Default: the repository folder's name.",
     )
     image: Image = Field(
-        "runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204", description="The container image of a new pod."
+        default="runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204", description="The container image of a new pod."
     )
     gpu_types: GpuTypes = Field(
-        DEFAULT_GPU_TYPES,
+        default=DEFAULT_GPU_TYPES,
         description="GPU types in order of preference, as RunPod's ids. `GPU_TYPE` goes before it.",
     )
-    gpu_count: WholeNumber = Field(1, ge=1, le=64, description="GPUs in the pod.")
+    gpu_count: WholeNumber = Field(default=1, ge=1, le=64, description="GPUs in the pod.")
     cloud_type: Literal["auto", "secure", "community"] = Field(
-        "auto",
-        description="RunPod's Secure or Community Cloud. `auto` takes Secure, "
-        "the only one with network volumes.",
+        default="auto",
+        description="RunPod's Secure or Community Cloud. `auto` takes Secure, the only one with network volumes.",
     )
     data_center: DataCenter | None = Field(
-        None, description="RunPod's data center id, such as EU-RO-1. Default: where the network volume is."
+        default=None, description="RunPod's data center id, such as EU-RO-1. Default: where the network volume is."
     )
     max_usd_per_hour: Number = Field(
-        0.50, gt=0, le=10_000, description="Price cap in US dollars per hour for the pod with all its GPUs."
+        default=0.50, gt=0, le=10_000, description="Price cap in US dollars per hour for the pod with all its GPUs."
     )
     container_disk_gb: WholeNumber = Field(
-        50, ge=1, le=100_000, description="Container disk in GB; wiped whenever the pod stops."
+        default=50, ge=1, le=100_000, description="Container disk in GB; wiped whenever the pod stops."
     )
     volume_disk_gb: WholeNumber = Field(
-        20, ge=1, le=100_000, description="Volume disk in GB; only where there is no network volume."
+        default=20, ge=1, le=100_000, description="Volume disk in GB; only where there is no network volume."
     )
     ports: Ports = Field(
-        "22/tcp", description="Ports the pod opens, separated by commas; 22/tcp must be among them."
+        default="22/tcp", description="Ports the pod opens, separated by commas; 22/tcp must be among them."
     )
-    mount_path: MountPath = Field("/workspace", description="Where the volume is mounted in the pod.")
+    mount_path: MountPath = Field(default="/workspace", description="Where the volume is mounted in the pod.")
     env: Env = Field(
-        DEFAULT_ENV,
+        default=DEFAULT_ENV,
         description="Variables for the pod and the training, added to the defaults (yours count first). "
         "`{mount_path}` and `{clone}` are filled in. Not for secrets where invoke.yaml is committed.",
     )
-    repository: Repository | None = Field(None, description="The address the pod clones the code from.")
-    branch: Branch = Field("main", description="The branch that is trained.")
+    repository: Repository | None = Field(default=None, description="The address the pod clones the code from.")
+    branch: Branch = Field(default="main", description="The branch that is trained.")
     clone: FolderName | None = Field(
-        None, description="The clone's folder name below `mount_path`. Default: the project."
+        default=None, description="The clone's folder name below `mount_path`. Default: the project."
     )
     code: Literal["origin", "local", "snapshot"] | None = Field(
-        None,
+        default=None,
         description="Where the code comes from: `origin` (what was pushed), `local` (this machine's commit, "
         "sent over SSH) or `snapshot` (the same with uncommitted changes). "
         "Default: `origin` with a repository, else `local`.",
     )
     forward_agent: bool = Field(
-        False, description="Let the pod use this machine's SSH agent while it fetches from the repository."
+        default=False, description="Let the pod use this machine's SSH agent while it fetches from the repository."
     )
-    python: RequiredText = Field("python", description="The Python that the pod's venv is made from.")
-    script: RelativePath = Field(
-        "scripts/train.py", description="The training script, relative to the clone."
-    )
+    python: RequiredText = Field(default="python", description="The Python that the pod's venv is made from.")
+    script: RelativePath = Field(default="scripts/train.py", description="The training script, relative to the clone.")
     config_flag: Text = Field(
-        "--config", description="The script's flag for the configuration; empty: the path alone is passed."
+        default="--config", description="The script's flag for the configuration; empty: the path alone is passed."
     )
-    args: Words = Field("", description="More arguments for the script, in shell words; nothing is expanded.")
+    args: Words = Field(default="", description="More arguments for the script, in shell words; nothing is expanded.")
     requirements: RelativePath | None = Field(
-        "requirements.txt",
+        default="requirements.txt",
         description="The requirements file, relative to the clone; `null`: nothing is installed.",
     )
     venv: Literal["container", "volume"] = Field(
-        "container",
+        default="container",
         description="Where the venv lives: on the fast container disk, filled at each start from a cache "
         "on the volume, or on the volume, where it stays but imports are slow.",
     )
     links: Links = Field(
-        DEFAULT_LINKS,
+        default=DEFAULT_LINKS,
         description="Folders of the clone that live elsewhere on the volume: path in the clone to path below "
         "`mount_path`. Replaces the default; `{}`: no links.",
     )
-    output_dir: DottedKeys = Field(
-        ("training.output_dir", "output_dir"),
-        min_length=1,
+    output_dir: RequiredDottedKeys = Field(
+        default=("training.output_dir", "output_dir"),
         description="Where the output directory stands in a training configuration: "
         "dotted keys, of which the first present counts.",
     )
     logging_dir: DottedKeys = Field(
-        ("training.logging_dir", "logging_dir"),
+        default=("training.logging_dir", "logging_dir"),
         description="The same for the directory that TensorBoard reads.",
     )
     checkpoint_dir: CheckpointDir = Field(
-        "{output_dir}",
+        default="{output_dir}",
         description="Where the script really writes checkpoints, from `{output_dir}`, `{branch}` and "
         "`{config}` (the configuration's name).",
     )
     checkpoint_pattern: CheckpointPattern = Field(
-        "checkpoint-*", description="The name pattern of a checkpoint; the number in it is its step."
+        default="checkpoint-*", description="The name pattern of a checkpoint; the number in it is its step."
     )
     resume_args: ResumeArgs = Field(
-        "--resume {checkpoint}", description="Arguments that make the script resume; empty: it never resumes."
+        default="--resume {checkpoint}", description="Arguments that make the script resume; empty: it never resumes."
     )
     max_hours: Number = Field(
-        24, gt=0, le=8760, description="Hours a run may take; then it is ended and the pod stopped."
+        default=24, gt=0, le=8760, description="Hours a run may take; then it is ended and the pod stopped."
     )
     grace_minutes: Number = Field(
-        15, gt=0, le=1440, description="Minutes a pod may run without a run before it stops itself."
+        default=15, gt=0, le=1440, description="Minutes a pod may run without a run before it stops itself."
     )
     when_done: Literal["stop", "terminate", "keep"] = Field(
-        "stop",
+        default="stop",
         description="What happens to the pod when the run ends: `stop`, `terminate` (only with a network "
         "volume) or `keep` (it goes on billing until `max_hours`).",
     )
     stop_grace_s: Number = Field(
-        30, ge=0, le=3600, description="Seconds the training gets to end by itself before it is killed."
+        default=30, ge=0, le=3600, description="Seconds the training gets to end by itself before it is killed."
     )
     pod_ready_timeout_s: Number = Field(
-        900, gt=0, le=86_400, description="Seconds to wait until a pod answers."
+        default=900, gt=0, le=86_400, description="Seconds to wait until a pod answers."
     )
 
     @property

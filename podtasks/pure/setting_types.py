@@ -13,8 +13,8 @@ from podtasks.pure.pod_path import clean_path, has_control_characters, path_prob
 from podtasks.pure.shell import split_args
 from podtasks.pure.suggestion import did_you_mean
 
-SYSTEM_FOLDERS = frozenset(
-    f"/{name}" for name in ("bin boot dev etc home lib lib64 opt proc root run sbin sys tmp usr var").split()
+SYSTEM_FOLDER = re.compile(
+    r"/(bin|boot|dev|etc|lib|lib64|proc|run|sbin|sys|usr|opt/podtasks)(/.*)?|/(home|opt|root|tmp|var)"
 )
 CHECKPOINT_PLACEHOLDERS = frozenset({"output_dir", "branch", "config"})
 MAX_HTTP_PORTS = 10  # RunPod docs: pods/configuration/expose-ports
@@ -48,6 +48,13 @@ def _join_commas(value: object) -> object:
 
 def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values))
+
+
+def _at_least_one(values: tuple[str, ...]) -> tuple[str, ...]:
+    # Not Field(min_length): pydantic counts the good items, and would call a list with one bad item empty.
+    if not values:
+        raise ValueError("must not be empty")
+    return values
 
 
 def _text(value: str) -> str:
@@ -110,7 +117,7 @@ def _mount_path(value: str) -> str:
     path = clean_path(value)
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path):
         raise ValueError("must hold only letters, digits, dots, dashes and underscores between slashes")
-    if path in SYSTEM_FOLDERS or path.startswith(("/proc/", "/sys/", "/dev/", "/etc/", "/opt/podtasks")):
+    if SYSTEM_FOLDER.fullmatch(path):
         raise ValueError("must not hide a folder of the pod's system")
     return path
 
@@ -135,9 +142,7 @@ def _folder_name(value: str) -> str:
 
 def _checkpoint_dir(value: str) -> str:
     for name in unknown_placeholders(value, CHECKPOINT_PLACEHOLDERS):
-        raise ValueError(
-            f"has an unknown placeholder {{{name}}}{did_you_mean(name, CHECKPOINT_PLACEHOLDERS)}"
-        )
+        raise ValueError(f"has an unknown placeholder {{{name}}}{did_you_mean(name, CHECKPOINT_PLACEHOLDERS)}")
     _raise(path_problem(value))
     return value
 
@@ -158,9 +163,7 @@ def _shell_words(value: str) -> str:
 
 def _resume_args(value: str) -> str:
     if value and "{checkpoint}" not in value:
-        raise ValueError(
-            "must hold {checkpoint} where the checkpoint's path goes (or be empty: never resume)"
-        )
+        raise ValueError("must hold {checkpoint} where the checkpoint's path goes (or be empty: never resume)")
     return value
 
 
@@ -183,26 +186,24 @@ Words = Annotated[Text, AfterValidator(_shell_words)]
 
 Image = Annotated[
     RequiredText,
-    matching(
-        IMAGE, "must be a container image's name, such as runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204"
-    ),
+    matching(IMAGE, "must be a container image's name, such as runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204"),
 ]
 GpuTypes = Annotated[
     tuple[Annotated[RequiredText, matching(GPU_TYPE, "must be a GPU type id as RunPod has it")], ...],
     BeforeValidator(_split_commas),
     AfterValidator(_unique),
-    Field(min_length=1),
+    AfterValidator(_at_least_one),
 ]
 DataCenter = Annotated[RequiredText, matching(DATA_CENTER, "must be a data center id such as EU-RO-1")]
 Ports = Annotated[RequiredText, BeforeValidator(_join_commas), AfterValidator(_ports)]
 MountPath = Annotated[RequiredText, AfterValidator(_mount_path)]
 ProjectName = Annotated[
-    RequiredText,
+    str,
+    Field(max_length=60),  # RunPod facts: pod names up to 60 characters work
     matching(NAME, "must be made of letters, digits, dots, dashes and underscores"),
-    Field(max_length=60),
 ]
 Repository = Annotated[RequiredText, AfterValidator(_repository)]
-Branch = Annotated[str, AfterValidator(_branch), Field(min_length=1)]
+Branch = Annotated[str, Field(min_length=1), AfterValidator(_branch)]
 FolderName = Annotated[RequiredText, AfterValidator(_folder_name)]
 RelativePath = Annotated[str, AfterValidator(_relative_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
@@ -214,3 +215,4 @@ DottedKeys = Annotated[
     BeforeValidator(_split_commas),
     AfterValidator(_unique),
 ]
+RequiredDottedKeys = Annotated[DottedKeys, AfterValidator(_at_least_one)]

@@ -120,9 +120,7 @@ def _from_project(mapping: object, problems: list[str]) -> dict[str, Choice]:
     if mapping is None:
         return {}
     if not isinstance(mapping, Mapping):
-        problems.append(
-            f"{PROJECT_FILE}: podtasks must be a mapping of settings, not a {type(mapping).__name__}"
-        )
+        problems.append(f"{PROJECT_FILE}: podtasks must be a mapping of settings, not a {type(mapping).__name__}")
         return {}
     _refuse_unknown(mapping, SETTING_KEYS, f"{PROJECT_FILE}: podtasks.", problems)
     return {
@@ -157,9 +155,7 @@ def _from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, 
     for key in SETTING_KEYS:
         name = PREFIX + key.upper()
         if environ.get(name, "").strip():
-            layer[key] = Choice(
-                _from_text(key, environ[name], f"environment {name}", problems), f"environment {name}"
-            )
+            layer[key] = Choice(_from_text(key, environ[name], f"environment {name}", problems), f"environment {name}")
     problems.extend(_misspelt(environ))
     return layer
 
@@ -181,9 +177,7 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     names = [PREFIX + key.upper() for key in SETTING_KEYS]
     for name in environ:
         if name.startswith(PREFIX) and name not in names:
-            nearest = find_nearest(
-                name.removeprefix(PREFIX), [key.upper() for key in SETTING_KEYS], cutoff=0.85
-            )
+            nearest = find_nearest(name.removeprefix(PREFIX), [key.upper() for key in SETTING_KEYS], cutoff=0.85)
             if nearest:
                 yield f"environment {name[:60]}: unknown setting; did you mean {PREFIX}{nearest}?"
 
@@ -202,9 +196,7 @@ def _from_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, C
     return layer
 
 
-def _refuse_unknown(
-    mapping: Mapping[object, object], known: tuple[str, ...], place: str, problems: list[str]
-) -> None:
+def _refuse_unknown(mapping: Mapping[object, object], known: tuple[str, ...], place: str, problems: list[str]) -> None:
     for key in mapping:
         if key not in known:
             name = key if isinstance(key, str) else type(key).__name__

@@ -23,7 +23,6 @@ MESSAGES = {
     "bool_parsing": "must be true or false",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping of names to values",
-    "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "literal_error": "must be {expected}",
     "greater_than": "must be more than {gt:g}",

@@ -80,3 +80,7 @@ def _default_text(default: object) -> str:
     if isinstance(default, tuple):
         return "<br>".join(f"`{item}`" for item in default)
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`" if default != "" else "(empty)"
+
+
+if __name__ == "__main__":
+    print(render_reference(), end="")

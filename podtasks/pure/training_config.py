@@ -119,9 +119,7 @@ def _load_mapping(text: str, path: str) -> Mapping[object, object]:
     return value
 
 
-def _find_directory(
-    mapping: Mapping[object, object], path: str, keys: Sequence[str], mount_path: str
-) -> str | None:
+def _find_directory(mapping: Mapping[object, object], path: str, keys: Sequence[str], mount_path: str) -> str | None:
     for key in keys:
         value = _look_up(mapping, key)
         if value is not None:
