@@ -105,12 +105,8 @@ def test_save_total_limit_keeps_the_highest_steps(tmp_path: Path) -> None:
     ]
 
 
-def test_network_learns_to_read_digits_it_has_not_seen(
-    config: TrainingConfig, digits: tuple[Digits, Digits]
-) -> None:
-    trainer = Trainer(
-        replace(config, max_steps=500, save_steps=500, hidden_sizes=(64,), learning_rate=0.01), *digits
-    )
+def test_network_learns_to_read_digits_it_has_not_seen(config: TrainingConfig, digits: tuple[Digits, Digits]) -> None:
+    trainer = Trainer(replace(config, max_steps=500, save_steps=500, hidden_sizes=(64,), learning_rate=0.01), *digits)
     trainer.train()
     assert trainer.evaluate()["eval_accuracy"] > 0.9
     lines = write_predictions(trainer).read_text(encoding="utf-8").splitlines()
@@ -136,9 +132,7 @@ def test_shipped_configuration_is_valid() -> None:
 
 def test_bad_configuration_names_every_problem(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_text(
-        "training: {output_dir: x, logging_dir: y, epochs: 3, batch_size: many}\n", encoding="utf-8"
-    )
+    path.write_text("training: {output_dir: x, logging_dir: y, epochs: 3, batch_size: many}\n", encoding="utf-8")
     with pytest.raises(ConfigurationError) as raised:
         load_config(path)
     for problem in ("training.epochs is not known", "training.predictions_file is missing", "'many'"):

@@ -33,9 +33,7 @@ def load_digits(test_fraction: float, seed: int) -> tuple[Digits, Digits]:
     bunch = load_sklearn_digits()
     images = (bunch.images / 16.0).astype(np.float32)
     labels = bunch.target.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=test_fraction, random_state=seed, stratify=labels
-    )
+    train, test = train_test_split(np.arange(len(labels)), test_size=test_fraction, random_state=seed, stratify=labels)
     return Digits(images[train], labels[train], train), Digits(images[test], labels[test], test)
 
 

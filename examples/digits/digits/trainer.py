@@ -48,9 +48,7 @@ class Trainer:
         """Train to the last step, logging and saving on the way."""
         # purge_step makes TensorBoard forget what an interrupted run logged after its last checkpoint.
         writer = SummaryWriter(str(self.config.logging_dir), purge_step=self.global_step + 1)
-        progress = tqdm(
-            total=self.total_steps, initial=self.global_step, desc="training", unit="step", mininterval=0.5
-        )
+        progress = tqdm(total=self.total_steps, initial=self.global_step, desc="training", unit="step", mininterval=0.5)
         with progress, writer:
             while self.global_step < self.total_steps:
                 self._step()
@@ -114,9 +112,7 @@ class Trainer:
         return predict(self.weights, self.test_digits.images.reshape(len(self.test_digits), -1))
 
     def _save(self) -> None:
-        checkpoint = Checkpoint(
-            self.weights, self.optimizer.state(), self._rng_state(), self._trainer_state()
-        )
+        checkpoint = Checkpoint(self.weights, self.optimizer.state(), self._rng_state(), self._trainer_state())
         directory = save_checkpoint(self.config.output_dir, checkpoint)
         tqdm.write(f"saved {directory}")
         for deleted in rotate_checkpoints(self.config.output_dir, self.config.save_total_limit):
