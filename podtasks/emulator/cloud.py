@@ -1,0 +1,361 @@
+"""The cloud itself: the account's pods and what can be done with them. Knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from podtasks.emulator import catalogue, meter
+from podtasks.emulator.account import Account, new_id, new_key
+from podtasks.emulator.dials import Dials
+from podtasks.emulator.environment import LOOPBACK, pod_environment
+from podtasks.emulator.errors import (
+    CapacityError,
+    ForbiddenError,
+    InputError,
+    PodNotFoundError,
+    ResumeError,
+    SpotCapacityError,
+    SpotResumeError,
+    StopRefusedError,
+)
+from podtasks.emulator.files import read_json, write_json
+from podtasks.emulator.host import Host
+from podtasks.emulator.layout import Layout
+from podtasks.emulator.pod import RUNNING, Pod, PodOrder
+from podtasks.emulator.sandbox import Sandbox, is_port_free
+
+# Below the kernel's range for outgoing connections, so that no connection takes a pod's port first.
+_PUBLIC_PORTS = range(10000, 30000)
+_FIRST_SYMMETRICAL_PORT = 70000
+_REMOVED_PODS_KEPT = 200
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: the account (pod_id None) or one pod with its own key."""
+
+    pod_id: str | None
+
+    def require_account(self) -> None:
+        """Refuse a pod-scoped key.
+
+        Raises:
+            ForbiddenError: the caller is a pod.
+        """
+        if self.pod_id is not None:
+            raise ForbiddenError
+
+    def may_touch(self, pod_id: str) -> bool:
+        """Say whether the caller may read, stop and terminate a pod."""
+        return self.pod_id in (None, pod_id)
+
+
+class Cloud:
+    """All state of the emulator and every operation on it.
+
+    Must be used inside a running event loop; operations return at once, containers follow.
+
+    Args:
+        layout: the state directory, whose state is read.
+        sandbox: how containers are run.
+    """
+
+    def __init__(self, layout: Layout, sandbox: Sandbox) -> None:
+        self.layout = layout
+        state = read_json(layout.state) or {}
+        self.account = Account.from_state(state["account"]) if state else Account.opened_now()
+        self.dials = Dials(**state.get("dials", {}))
+        self.port: int = state.get("port", 0)
+        self.pods = {item["id"]: Pod.from_state(item) for item in state.get("pods", [])}
+        self.api_url = ""
+        self.last_activity = time.monotonic()
+        self.host = Host(
+            sandbox, dials=lambda: self.dials, environment_of=self._environment_of, changed=self._touched
+        )
+        self._removals: set[asyncio.Task[None]] = set()
+
+    def open(self, port: int) -> None:
+        """Begin work at a port: take over the pods that are still there."""
+        self.port = port
+        self.api_url = f"http://{LOOPBACK}:{port}"
+        for volume in self.account.volumes:
+            self.layout.network_volume(volume.id)
+        self.save()
+        for pod in self.listed():
+            self._take_over(pod)
+
+    def save(self) -> None:
+        """Write the state to disk."""
+        state = {
+            "account": self.account.to_state(),
+            "dials": vars(self.dials),
+            "port": self.port,
+            "pods": [pod.to_state() for pod in self.pods.values()],
+        }
+        write_json(self.layout.state, state)
+
+    def caller(self, key: str) -> Caller | None:
+        """Return whom an API key belongs to; a pod's key dies with the pod."""
+        if secrets.compare_digest(key.encode(), self.account.key.encode()):
+            return Caller(None)
+        owners = (pod for pod in self.listed() if secrets.compare_digest(key.encode(), pod.key.encode()))
+        return next((Caller(pod.id) for pod in owners), None)
+
+    def listed(self) -> list[Pod]:
+        """Return the pods that exist, oldest first."""
+        return [pod for pod in self.pods.values() if not pod.is_removed]
+
+    def find_pod(self, pod_id: str) -> Pod | None:
+        """Return the pod with an id, unless it has been removed."""
+        pod = self.pods.get(pod_id)
+        return None if pod is None or pod.is_removed else pod
+
+    def get_pod(self, pod_id: str, verb: str) -> Pod:
+        """Return a pod.
+
+        Args:
+            pod_id: its id.
+            verb: what is wanted of it, for the error's text.
+
+        Raises:
+            PodNotFoundError: there is none.
+        """
+        pod = self.find_pod(pod_id)
+        if pod is None:
+            raise PodNotFoundError(verb)
+        return pod
+
+    def note_call(self) -> None:
+        """Remember that somebody uses the cloud."""
+        self.last_activity = time.monotonic()
+
+    def is_busy(self) -> bool:
+        """Say whether any pod runs or still has a container."""
+        return any(pod.desired == RUNNING or pod.container is not None for pod in self.listed())
+
+    def free_gpus(self, gpu_type_id: str, data_center: str) -> int:
+        """Return how many GPUs of a type can be rented in a data centre now."""
+        if data_center not in catalogue.GPU_TYPES[gpu_type_id].data_centers:
+            return 0
+        rented = sum(
+            pod.gpu_count
+            for pod in self.listed()
+            if pod.desired == RUNNING
+            and pod.order.gpu_type_id == gpu_type_id
+            and pod.order.data_center == data_center
+        )
+        return max(0, self.dials.free_gpus(gpu_type_id, data_center) - rented)
+
+    def create_pod(self, order: PodOrder) -> Pod:
+        """Rent a pod; it is RUNNING at once, its container comes later.
+
+        Raises:
+            CapacityError: too few free GPUs (SpotCapacityError for a bid).
+        """
+        if order.gpu_type_id and self.free_gpus(order.gpu_type_id, order.data_center) < order.gpu_count:
+            raise CapacityError if order.bid_usd is None else SpotCapacityError
+        now = time.time()
+        pod = Pod(
+            id=new_id(14),
+            key=new_key(),
+            host_suffix=secrets.token_hex(4),
+            machine_id=new_id(12),
+            order=order,
+            created_at=now,
+            gpu_count=order.gpu_count,
+            usd_per_hour=order.usd_per_hour,
+        )
+        self.pods[pod.id] = pod
+        self._begin(pod, "Rented by User", now)
+        return pod
+
+    def stop_pod(self, pod_id: str) -> Pod:
+        """Stop a pod; stopping a stopped one changes nothing.
+
+        Raises:
+            PodNotFoundError: there is none.
+            StopRefusedError: it has a network volume and the dial forbids that.
+        """
+        pod = self.get_pod(pod_id, "stop")
+        if pod.order.network_volume_id and not self.dials.allow_stop_with_network_volume:
+            raise StopRefusedError
+        if pod.desired == RUNNING:
+            self._end(pod, "Exited by User", self.dials.stop_grace_s)
+        return pod
+
+    def resume_pod(self, pod_id: str, gpu_count: int | None, bid_usd: float | None = None) -> Pod:
+        """Start a stopped pod on its own host.
+
+        Args:
+            pod_id: its id.
+            gpu_count: how many GPUs from now on; None for as many as before.
+            bid_usd: the new bid per GPU of a spot pod.
+
+        Raises:
+            PodNotFoundError: there is none.
+            SpotResumeError: a spot pod without a bid.
+            ResumeError: the host has too few free GPUs, or the dial says so.
+        """
+        pod = self.get_pod(pod_id, "resume")
+        if pod.is_spot and bid_usd is None:
+            raise SpotResumeError
+        if pod.desired == RUNNING:
+            return pod
+        self._set_gpus(pod, gpu_count, bid_usd)
+        self._begin(pod, "Resumed by User", time.time())
+        return pod
+
+    def terminate_pod(self, pod_id: str) -> None:
+        """Terminate a pod: first EXITED, then gone, with all but its network volume.
+
+        Raises:
+            PodNotFoundError: there is none.
+        """
+        pod = self.get_pod(pod_id, "terminate")
+        if pod.is_terminating:
+            return
+        pod.is_terminating = True
+        self._end(pod, "Terminated by User", self.dials.stop_grace_s)
+        self._remove_when_ended(pod)
+
+    def preempt(self, pod_id: str) -> Pod:
+        """Take a pod's machine away with the short warning of a spot market."""
+        pod = self.get_pod(pod_id, "preempt")
+        if pod.desired == RUNNING:
+            self._end(pod, "Outbid", self.dials.preempt_grace_s)
+        return pod
+
+    def kill(self, pod_id: str) -> Pod:
+        """Lose a pod's machine: everything in the pod is gone at once, without a signal to catch."""
+        pod = self.get_pod(pod_id, "kill")
+        if pod.desired == RUNNING:
+            self._end(pod, "Exited by Runpod", 0.0)
+        return pod
+
+    async def stop_all(self) -> None:
+        """Stop every pod and wait until nothing of them runs."""
+        for pod in self.listed():
+            if pod.desired == RUNNING:
+                self._end(pod, "Exited by Runpod", self.dials.stop_grace_s)
+        await asyncio.gather(*(self.host.ended(pod) for pod in self.listed()))
+
+    def turn_dials(self, changes: dict[str, Any]) -> Dials:
+        """Change dials and keep them over a restart.
+
+        Raises:
+            InputError: a dial is unknown or a value makes no sense.
+        """
+        self.dials = self.dials.changed(changes)
+        self.save()
+        return self.dials
+
+    def spend_usd_per_hour(self) -> float:
+        """Return what the account spends per hour as things are."""
+        volumes = sum(meter.network_volume_usd_per_hour(volume.size_gb) for volume in self.account.volumes)
+        return volumes + sum(meter.spend_usd_per_hour(pod) for pod in self.listed())
+
+    def read_meter(self) -> dict[str, Any]:
+        """Return the bills of all pods, removed ones included, and of the network volumes."""
+        now = time.time()
+        pods = [meter.read_pod(pod, now) for pod in self.pods.values()]
+        volumes = [
+            {
+                "id": volume.id,
+                "usd": meter.network_volume_usd_per_hour(volume.size_gb) * (now - volume.created_at) / 3600,
+            }
+            for volume in self.account.volumes
+        ]
+        total = sum(item["usd"] for item in [*pods, *volumes])
+        return {"now": now, "pods": pods, "network_volumes": volumes, "usd": total}
+
+    def _set_gpus(self, pod: Pod, gpu_count: int | None, bid_usd: float | None) -> None:
+        gpu_type_id = pod.order.gpu_type_id
+        count = pod.gpu_count if gpu_count is None else gpu_count
+        if self.dials.resume_fails:
+            raise ResumeError
+        if gpu_type_id is None:
+            return
+        if count < 1:
+            raise InputError("gpuCount must be at least 1")
+        if self.free_gpus(gpu_type_id, pod.order.data_center) < count:
+            raise ResumeError
+        per_gpu = bid_usd if bid_usd is not None else pod.order.usd_per_hour / pod.order.gpu_count
+        pod.gpu_count, pod.usd_per_hour = count, round(per_gpu * count, 4)
+
+    def _begin(self, pod: Pod, text: str, now: float) -> None:
+        pod.begin(now, self._new_ports(pod))
+        pod.last_status_change = dated(text, now)
+        self._touched()
+        self.host.begin(pod)
+
+    def _end(self, pod: Pod, text: str, grace_s: float) -> None:
+        now = time.time()
+        pod.end(now, dated(text, now))
+        self._touched()
+        self.host.end(pod, grace_s)
+
+    def _take_over(self, pod: Pod) -> None:
+        if pod.desired == RUNNING or pod.container is not None:
+            self.host.attach(pod)
+        if pod.is_terminating:
+            self._remove_when_ended(pod)
+
+    def _remove_when_ended(self, pod: Pod) -> None:
+        task = asyncio.create_task(self._remove(pod))
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+
+    async def _remove(self, pod: Pod) -> None:
+        await self.host.ended(pod)
+        await asyncio.sleep(self.dials.terminated_visible_s)
+        pod.removed_at = time.time()
+        self._forget_oldest()
+        self._touched()
+        await asyncio.to_thread(self.layout.erase_pod, pod)
+
+    def _forget_oldest(self) -> None:
+        removed = [pod for pod in self.pods.values() if pod.is_removed]
+        for pod in removed[:-_REMOVED_PODS_KEPT]:
+            del self.pods[pod.id]
+
+    def _new_ports(self, pod: Pod) -> dict[int, int]:
+        """Choose the public ports of a start.
+
+        sshd really gets a new port each time, asked for or not. Any other port is itself, because a pod
+        shares this machine's network; RunPod's symmetrical ports (70000 and up) get a free one.
+        """
+        taken = {port for other in self.listed() for port in other.public_ports.values()}
+        fresh = self._free_ports(taken)
+        ports = {22: next(fresh)}
+        for private in pod.order.private_ports("tcp"):
+            if private >= _FIRST_SYMMETRICAL_PORT:
+                ports[private] = next(fresh)
+            elif private != 22:
+                ports[private] = private
+        return ports
+
+    @staticmethod
+    def _free_ports(taken: set[int]) -> Iterator[int]:
+        for port in random.sample(_PUBLIC_PORTS, len(_PUBLIC_PORTS)):
+            if port not in taken and is_port_free(port, LOOPBACK):
+                yield port
+
+    def _environment_of(self, pod: Pod) -> dict[str, str]:
+        return pod_environment(pod, api_url=self.api_url, account_public_key=self.account.public_key)
+
+    def _touched(self) -> None:
+        self.note_call()
+        self.save()
+
+
+def dated(text: str, now: float) -> str:
+    """Return a status text as RunPod dates it, like "Rented by User: Mon Nov 23 2026 11:13:00 GMT+0000 …"."""
+    moment = datetime.fromtimestamp(now, timezone.utc)
+    return f"{text}: {moment:%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)"

@@ -1,0 +1,143 @@
+"""HTTP for tests and people: /_cloud, where the cloud is looked into and made to misbehave."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from podtasks.emulator.cloud import Cloud
+from podtasks.emulator.errors import CloudError, PodNotFoundError
+from podtasks.emulator.faults import Fault
+from podtasks.emulator.http_api import HttpApi, key_of, read_json_object
+from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.views import view_runtime
+
+Handler = Callable[[Request], Awaitable[Any]]
+
+
+class ControlApi:
+    """The control routes; all need the account's key.
+
+    Args:
+        cloud: the cloud.
+        api: the public API, whose faults and calls are controlled and shown.
+        shut_down: ends the server.
+    """
+
+    def __init__(self, cloud: Cloud, api: HttpApi, shut_down: Callable[[], None]) -> None:
+        self._cloud = cloud
+        self._api = api
+        self._shut_down = shut_down
+
+    def routes(self) -> list[Route]:
+        """Return the routes under /_cloud."""
+        return [
+            self._route("GET", "/status", self._get_status),
+            self._route("GET", "/dials", self._get_dials),
+            self._route("POST", "/dials", self._post_dials),
+            self._route("GET", "/faults", self._get_faults),
+            self._route("POST", "/faults", self._post_faults),
+            self._route("DELETE", "/faults", self._delete_faults),
+            self._route("GET", "/meter", self._get_meter),
+            self._route("GET", "/calls", self._get_calls),
+            self._route("GET", "/pods/{pod_id}", self._get_pod),
+            self._route("POST", "/pods/{pod_id}/preempt", self._post_preempt),
+            self._route("POST", "/pods/{pod_id}/kill", self._post_kill),
+            self._route("POST", "/shutdown", self._post_shutdown),
+        ]
+
+    def _route(self, method: str, path: str, handler: Handler) -> Route:
+        async def serve(request: Request) -> Response:
+            caller = self._cloud.caller(key_of(request))
+            if caller is None or caller.pod_id is not None:
+                return JSONResponse({"error": "the account's API key is needed"}, 401)
+            self._cloud.note_call()
+            try:
+                return JSONResponse(await handler(request))
+            except PodNotFoundError as error:
+                return JSONResponse({"error": error.text}, 404)
+            except CloudError as error:
+                return JSONResponse({"error": error.text}, 400)
+
+        return Route(f"/_cloud{path}", serve, methods=[method])
+
+    async def _get_status(self, _request: Request) -> Any:  # noqa: ANN401
+        sandbox = self._cloud.host.sandbox
+        pods = self._cloud.listed()
+        return {
+            "sandbox": sandbox.name,
+            "sandbox_note": sandbox.note,
+            "pods": {pod.id: pod.desired for pod in pods},
+            "running": sum(pod.desired == RUNNING for pod in pods),
+            "spend_usd_per_hour": self._cloud.spend_usd_per_hour(),
+            "network_volumes": {
+                volume.id: str(self._cloud.layout.network_volume(volume.id))
+                for volume in self._cloud.account.volumes
+            },
+        }
+
+    async def _get_dials(self, _request: Request) -> Any:  # noqa: ANN401
+        return dataclasses.asdict(self._cloud.dials)
+
+    async def _post_dials(self, request: Request) -> Any:  # noqa: ANN401
+        return dataclasses.asdict(self._cloud.turn_dials(await _body(request)))
+
+    async def _get_faults(self, _request: Request) -> Any:  # noqa: ANN401
+        return [dataclasses.asdict(fault) for fault in self._api.faults.pending()]
+
+    async def _post_faults(self, request: Request) -> Any:  # noqa: ANN401
+        self._api.faults.add(Fault.from_json(await _body(request)))
+        return await self._get_faults(request)
+
+    async def _delete_faults(self, request: Request) -> Any:  # noqa: ANN401
+        self._api.faults.clear()
+        return await self._get_faults(request)
+
+    async def _get_meter(self, _request: Request) -> Any:  # noqa: ANN401
+        return self._cloud.read_meter()
+
+    async def _get_calls(self, _request: Request) -> Any:  # noqa: ANN401
+        return self._api.calls.read()
+
+    async def _get_pod(self, request: Request) -> Any:  # noqa: ANN401
+        return self._inside(self._cloud.get_pod(request.path_params["pod_id"], "show"))
+
+    async def _post_preempt(self, request: Request) -> Any:  # noqa: ANN401
+        return self._inside(self._cloud.preempt(request.path_params["pod_id"]))
+
+    async def _post_kill(self, request: Request) -> Any:  # noqa: ANN401
+        return self._inside(self._cloud.kill(request.path_params["pod_id"]))
+
+    async def _post_shutdown(self, request: Request) -> Any:  # noqa: ANN401
+        if (await _body(request)).get("pods", "leave") == "stop":
+            await self._cloud.stop_all()
+        self._shut_down()
+        return {"pods": {pod.id: pod.desired for pod in self._cloud.listed()}}
+
+    def _inside(self, pod: Pod) -> dict[str, Any]:
+        """Return what no client of RunPod sees of a pod, paths and process ids of this machine."""
+        layout, container = self._cloud.layout, pod.container
+        volume = layout.volume(pod)
+        return {
+            "id": pod.id,
+            "desired_status": pod.desired,
+            "last_status_change": pod.last_status_change,
+            "process_id": None if container is None else container.process.pid,
+            "hostname": None if container is None else container.hostname,
+            "disk": str(layout.container_disk(pod)),
+            "container_log": str(layout.container_log(pod)),
+            "volume": None if volume is None else str(volume),
+            "public_ports": {str(private): public for private, public in pod.public_ports.items()},
+            "stale_ports": {str(private): public for private, public in pod.stale_ports.items()},
+            "runtime": view_runtime(self._cloud, pod),
+        }
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    body = await read_json_object(request)
+    return {} if body is None else body

@@ -1,0 +1,154 @@
+"""The container disk: what is in a pod's own / before its process 1 starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from podtasks.emulator.dials import ImageRule
+from podtasks.emulator.environment import IMAGE_PATH, LOOPBACK
+
+IMAGE_FILES = Path(__file__).parent / "image"
+IMAGE_BIN = "opt/image/bin"
+
+_DIRECTORIES = (
+    *("dev", "proc", "sys", "usr", "mnt", "srv", "media", "home", "root", "root/.ssh", "opt/image/bin"),
+    *("etc/ssh", "etc/ssl", "etc/profile.d", "run/sshd", "run/lock"),
+    *("var/lib", "var/log", "var/cache", "var/spool", "var/mail"),
+)
+_COPIED_FROM_HOST = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "resolv.conf", "gai.conf", "host.conf"),
+    *("protocols", "services", "localtime", "timezone", "os-release", "debian_version", "pip.conf", "uv"),
+    *("inputrc", "terminfo", "mime.types"),
+)
+
+_PROFILE = f"""export PATH={IMAGE_PATH}
+for script in /etc/profile.d/*.sh; do if [ -r "$script" ]; then . "$script"; fi; done
+if [ -n "$BASH_VERSION" ] && [ -f ~/.bashrc ]; then . ~/.bashrc; fi
+"""
+_BASHRC = """# The images' .bashrc does nothing in shells that are not interactive, like Ubuntu's.
+[ -z "$PS1" ] && return
+PS1='\\u@\\h:\\w\\$ '
+"""
+
+
+def _sshd_config(port: int | None) -> str:
+    lines = [
+        f"ListenAddress {LOOPBACK}",
+        "PermitRootLogin prohibit-password",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+        "UsePAM no",
+        "PrintMotd no",
+        "AcceptEnv LANG LC_*",
+        "PidFile /run/sshd.pid",
+        "Subsystem sftp internal-sftp",
+        f"SetEnv PATH={IMAGE_PATH}",
+    ]
+    return "\n".join(([f"Port {port}"] if port else []) + lines) + "\n"
+
+
+def wipe(disk: Path) -> None:
+    """Erase a container disk: out of the way at once, its files in the background."""
+    if disk.exists():
+        trash = Path(tempfile.mkdtemp(prefix="trash-", dir=disk.parent))
+        os.rename(disk, trash / "disk")
+        threading.Thread(target=erase, args=(trash,), daemon=True).start()
+
+
+def erase(folder: Path) -> None:
+    """Delete a directory with all that is in it, write-protected directories included."""
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        for path, _, _ in os.walk(folder):
+            os.chmod(path, 0o700)
+        shutil.rmtree(folder)
+
+
+def populate(disk: Path, *, hostname: str, ssh_port: int | None, rule: ImageRule) -> None:
+    """Write the files of a pod's image into a new container disk.
+
+    Args:
+        disk: the directory that becomes the pod's /.
+        hostname: for /etc/hosts and /etc/hostname.
+        ssh_port: where sshd listens when something starts it; None leaves sshd its own default.
+        rule: what the image lacks (dials.Dials.image_rule).
+    """
+    for name in _DIRECTORIES:
+        (disk / name).mkdir(parents=True, exist_ok=True)
+    for name in ("tmp", "var/tmp"):
+        (disk / name).mkdir(mode=0o1777)
+        (disk / name).chmod(0o1777)
+    (disk / "root").chmod(0o700)
+    (disk / "root/.ssh").chmod(0o700)
+    (disk / "var/run").symlink_to("/run")
+    _link_system_directories(disk)
+    _write_etc(disk / "etc", hostname, ssh_port)
+    (disk / "root/.bashrc").write_text(_BASHRC)
+    _write_programs(disk, rule)
+
+
+def _link_system_directories(disk: Path) -> None:
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        host = Path("/", name)
+        if host.is_symlink():
+            (disk / name).symlink_to(os.readlink(host))
+
+
+def _write_etc(etc: Path, hostname: str, ssh_port: int | None) -> None:
+    for name in _COPIED_FROM_HOST:
+        _copy(Path("/etc", name), etc / name)
+    uid, gid = os.getuid(), os.getgid()
+    (etc / "passwd").write_text(
+        f"root:x:{uid}:{gid}:root:/root:/bin/bash\n"
+        "sshd:x:74:65534:sshd:/run/sshd:/usr/sbin/nologin\n"
+        "_apt:x:100:65534::/nonexistent:/usr/sbin/nologin\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    )
+    (etc / "group").write_text(f"root:x:{gid}:\ntty:x:5:\nnogroup:x:65534:\n")
+    (etc / "shadow").write_text("root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n")
+    (etc / "shadow").chmod(0o600)
+    (etc / "hostname").write_text(hostname + "\n")
+    (etc / "hosts").write_text(f"{LOOPBACK} localhost {hostname}\n::1 localhost\n")
+    (etc / "profile").write_text(_PROFILE)
+    (etc / "shells").write_text("/bin/sh\n/bin/bash\n")
+    (etc / "ssh/sshd_config").write_text(_sshd_config(ssh_port))
+    (etc / "mtab").symlink_to("/proc/mounts")
+
+
+def _write_programs(disk: Path, rule: ImageRule) -> None:
+    without = rule["without"]
+    if rule["start_sh"]:
+        _install(IMAGE_FILES / "start.sh", disk / "start.sh")
+    if "runpodctl" not in without:
+        _install(IMAGE_FILES / "runpodctl", disk / IMAGE_BIN / "runpodctl")
+    for name in ("python", "python3"):
+        if name not in without:
+            (disk / IMAGE_BIN / name).symlink_to(python_executable())
+
+
+def python_executable() -> str:
+    """Return the interpreter pods get: the one that runs the emulator, outside its virtual environment."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return str(Path(sys.base_prefix, "bin", version))
+
+
+def _install(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    target.chmod(0o755)
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        elif source.is_file():
+            shutil.copyfile(source, target)
+    except (OSError, shutil.Error):
+        # An ordinary user may not read all of /etc; the pod does without what root keeps to itself.
+        return

@@ -1,0 +1,118 @@
+"""Processes that may outlive us: who they are, when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with the same number.
+
+    Args:
+        pid: its number on this machine.
+        started: its start time in the kernel's clock ticks since boot.
+    """
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """Return the identity of a running process, or None when there is none (zombies count as gone)."""
+        started = _start_ticks(pid)
+        return None if started is None else cls(pid, started)
+
+    def is_alive(self) -> bool:
+        """Say whether this very process still runs."""
+        return _start_ticks(self.pid) == self.started
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless the process is gone."""
+        if self.is_alive():
+            with _GoneIsFine():
+                os.kill(self.pid, number)
+
+    def catches(self, number: int) -> bool:
+        """Say whether the process has a handler for a signal (process 1 ignores the rest)."""
+        mask = _status_field(self.pid, "SigCgt")
+        return mask is not None and bool(int(mask, 16) >> (number - 1) & 1)
+
+    async def gone(self) -> None:
+        """Wait until the process has ended, without polling."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.is_alive():
+                await _readable(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _GoneIsFine:
+    """Swallows the error of signalling a process that has just ended."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> bool:
+        return kind is not None and issubclass(kind, ProcessLookupError)
+
+
+async def end_process(process: ProcessIdentity, grace_s: float) -> None:
+    """End a process as a container runtime does: SIGTERM, SIGKILL after the grace time, wait.
+
+    A process 1 without a handler cannot receive SIGTERM at all, so its grace time is not waited for.
+
+    Args:
+        process: process 1 of a container.
+        grace_s: seconds between the two signals.
+    """
+    if grace_s > 0 and process.catches(signal.SIGTERM):
+        process.send(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(process.gone(), grace_s)
+            return
+        except asyncio.TimeoutError:
+            pass
+    process.send(signal.SIGKILL)
+    await process.gone()
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _status_field(pid: int, name: str) -> str | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{name}:")]
+    return values[0] if values else None
