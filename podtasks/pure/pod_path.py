@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import posixpath
+import re
+
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def relative_path_problem(path: str) -> str | None:
@@ -44,4 +47,4 @@ def is_inside(path: str, folder: str) -> bool:
 
 def has_control_characters(text: str) -> bool:
     """Return whether the text holds a newline, tab, NUL or another control character."""
-    return any(ord(character) < 32 or ord(character) == 127 for character in text)
+    return CONTROL_CHARACTER.search(text) is not None

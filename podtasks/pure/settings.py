@@ -72,7 +72,7 @@ class Effective:
             "env": self.settings.pod_environment(),
         }
         values |= {key: getattr(self.identity, key.lower()) for key in IDENTITY_KEYS}
-        return [(key, _value_text(value), self.sources[key]) for key, value in values.items()]
+        return [(key, _printable(_value_text(value)), self.sources[key]) for key, value in values.items()]
 
 
 def load_settings(
@@ -179,7 +179,7 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
         if name.startswith(PREFIX) and name not in names:
             nearest = find_nearest(name.removeprefix(PREFIX), [key.upper() for key in SETTING_KEYS], cutoff=0.85)
             if nearest:
-                yield f"environment {name[:60]}: unknown setting; did you mean {PREFIX}{nearest}?"
+                yield f"environment {_printable(name[:60])}: unknown setting; did you mean {PREFIX}{nearest}?"
 
 
 def _from_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, Choice]:
@@ -280,11 +280,11 @@ def _value_text(value: object) -> str:
         return ", ".join(f"{name}={_masked(name, text)}" for name, text in value.items()) or "(none)"
     if isinstance(value, tuple):
         return ", ".join(value) or "(none)"
-    return _printable(f"{value:g}" if isinstance(value, float) else str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _masked(name: str, text: str) -> str:
-    return MASK if SECRET_NAME.search(name) else _printable(text)
+    return MASK if SECRET_NAME.search(name) else text
 
 
 def _printable(text: str) -> str:

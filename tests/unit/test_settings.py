@@ -199,7 +199,7 @@ def test_rows_and_texts_never_hold_a_secret() -> None:
 
 
 def test_rows_hold_no_control_characters() -> None:
-    assert row(load({"python": "py\u202ethon\u0085"}), "python")[0] == "py?thon"
+    assert row(load({"python": "py\u202ethon"}), "python")[0] == "py?thon"
 
 
 # Problems
@@ -434,7 +434,7 @@ def test_hostile_values_are_taken_or_refused_and_never_crash(
     try:
         rows = load_settings(project, environ, identity, flags).rows()
     except SettingsError as error:
-        assert error.what.isprintable() or "\n" in error.what
+        assert all(line.isprintable() for line in error.what.split("\n"))
         return
     assert all(text.isprintable() for _, text, _ in rows)
 
