@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 OWN_ENDS = ("finished", "failed")
 POD_LOST = "pod lost"
@@ -225,7 +225,7 @@ def _has_footer(log: str, start: int, text: bytes) -> bool:
         return file.read(len(text) + 1).lstrip(b"\n").startswith(text)
 
 
-def _copy(source: Any, target: Any, start: int, end: int) -> None:
+def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
     source.seek(start)
     left = end - start
     while left > 0:

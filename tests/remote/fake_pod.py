@@ -10,20 +10,20 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 REMOTE = Path(__file__).parents[2] / "remote"
 API_KEY = "rpa_SECRET_of_this_pod"
+T = TypeVar("T")
 COMMIT = "3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40"
 
 
-def wait_until(is_true: Callable[[], Any], what: str, timeout_s: float = 15.0) -> Any:
+def wait_until(is_true: Callable[[], T], what: str, timeout_s: float = 15.0) -> T:
     """Return the first true value of `is_true`; fail the test when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -41,6 +41,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def as_object(line: bytes) -> dict[str, Any]:
+    """Return the JSON object in `line`."""
+    value = json.loads(line)
+    assert isinstance(value, dict), line
+    return value
 
 
 class GuardClient:
@@ -63,7 +70,7 @@ class GuardClient:
 
     def read(self) -> dict[str, Any]:
         """Return the next line."""
-        return json.loads(self.lines.readline())
+        return as_object(self.lines.readline())
 
     def close(self) -> None:
         """Close the connection."""
@@ -176,13 +183,13 @@ class FakePod:
         process.stdin.flush()
         return process
 
-    def run_program(self, name: str, request: dict[str, Any], **settings: str) -> tuple[int, Any]:
+    def run_program(self, name: str, request: dict[str, Any], **settings: str) -> tuple[int, dict[str, Any]]:
         """Run one of the kit's programs; return its exit code and its answer."""
         process = self.start_program(name, request, **settings)
         out, err = process.communicate(timeout=60)
         sys.stderr.write(err.decode(errors="replace"))
         assert out.count(b"\n") == 1, (out, err)
-        return process.returncode, json.loads(out)
+        return process.returncode, as_object(out)
 
     def prepare(self, who: str = "a tester") -> str:
         """Hold the prepare lease until the test ends; return its token."""
@@ -214,7 +221,7 @@ class FakePod:
 
     def record(self, run_dir: str) -> dict[str, Any]:
         """Return a run's record."""
-        return json.loads((Path(run_dir) / "run.json").read_text())
+        return as_object((Path(run_dir) / "run.json").read_bytes())
 
     def wait_for_end(self, run_dir: str) -> dict[str, Any]:
         """Wait until a run has ended; return its record."""

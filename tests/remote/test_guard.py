@@ -1,0 +1,334 @@
+"""The guard, asked over its real socket, with real processes and real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.remote.fake_pod import FakePod, GuardClient, is_running, wait_until
+
+PRETENDED_SUPERVISOR = "import sys, time; print('ready', flush=True); time.sleep(1000)  # supervise.py"
+
+
+def a_run(pod: FakePod, **fields: object) -> dict[str, Any]:
+    """Return a run as its supervisor describes it, with a record and a log on the volume."""
+    run_dir = pod.volume / "runs" / "r-1"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    log = pod.volume / "logs" / "current.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_bytes(b"header\nno newline at the end")
+    record = {"run_id": "r-1", "log": str(log), "log_start": 0, "ended_at": None, "exit_code": None}
+    (run_dir / "run.json").write_text(json.dumps(record))
+    return {"run_id": "r-1", "run_dir": str(run_dir), "kit": str(pod.kit), "when_done": "stop",
+            "max_hours": None, "stop_grace_s": 0, **fields}
+
+
+def start_run(pod: FakePod, **fields: object) -> GuardClient:
+    """Take the lease for a run, as a supervisor does; return its connection."""
+    token = pod.prepare()
+    client = pod.client()
+    assert client.ask("run", token=token, pid=0, run=a_run(pod, **fields)) == {"ok": True}
+    return client
+
+
+def start_training(pod: FakePod) -> subprocess.Popen[bytes]:
+    """Start a process group with a child that ignores SIGTERM."""
+    script = "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"
+    return pod.start(["sh", "-c", script])
+
+
+def first_line(process: subprocess.Popen[bytes]) -> bytes:
+    """Return what a process prints first."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_no_launch_within_the_grace_time_stops_the_pod(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.003")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert "grace time" in pod.status()["stopping"]
+
+
+def test_a_prepare_that_never_launches_does_not_keep_the_pod(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.02")
+    pod.prepare()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert pod.client().ask("prepare", who="late")["stopping"]
+
+
+def test_prepare_is_exclusive_and_names_its_holder_until_its_connection_closes(pod: FakePod) -> None:
+    pod.start_guard()
+    first, second = pod.client(), pod.client()
+    assert first.ask("prepare", who="ann's laptop")["ok"]
+    refused = second.ask("prepare", who="bob")
+    assert not refused["ok"]
+    assert (refused["holder"]["kind"], refused["holder"]["who"]) == ("prepare", "ann's laptop")
+    assert "token" not in refused["holder"]
+    first.close()
+    wait_until(lambda: second.ask("prepare", who="bob")["ok"], "the lease")
+
+
+def test_a_run_needs_the_token_of_the_prepare_lease(pod: FakePod) -> None:
+    pod.start_guard()
+    token = pod.prepare()
+    client = pod.client()
+    assert not client.ask("run", token="guessed", pid=0, run=a_run(pod))["ok"]
+    assert client.ask("run", token=token, pid=0, run=a_run(pod))["ok"]
+    assert not pod.client().ask("run", token=token, pid=0, run=a_run(pod))["ok"]
+    assert pod.client().ask("prepare")["holder"]["run_id"] == "r-1"
+
+
+def test_a_run_ends_the_grace_time_and_outlives_its_prepare_connection(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert 0 < pod.status()["grace_left_s"] <= 600
+    prepare, run = pod.client(), pod.client()
+    token = prepare.ask("prepare")["token"]
+    assert run.ask("run", token=token, pid=0, run=a_run(pod))["ok"]
+    prepare.close()
+    assert pod.status()["grace_left_s"] is None
+    assert pod.status()["lease"]["kind"] == "run"
+
+
+def test_extend_moves_the_grace_time_out_and_never_in(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    pod.client().ask("extend", minutes=1)
+    assert 590 < pod.status()["grace_left_s"] <= 600
+    pod.client().ask("extend", minutes=30)
+    assert 1790 < pod.status()["grace_left_s"] <= 1800
+
+
+@pytest.mark.parametrize(("when_done", "told"), [("stop", "pod stop pod123"), ("terminate", "pod delete pod123")])
+def test_an_ended_run_stops_or_terminates_the_pod(pod: FakePod, when_done: str, told: str) -> None:
+    pod.start_guard()
+    assert start_run(pod, when_done=when_done).ask("ended", exit_code=0, reason="finished")["ok"]
+    assert pod.wait_for_stop() == [told]
+
+
+def test_a_kept_pod_is_free_for_the_next_run_until_its_hours_are_over(pod: FakePod) -> None:
+    pod.start_guard()
+    hours_for_1_s = 1 / 3600
+    start_run(pod, when_done="keep", max_hours=hours_for_1_s).ask("ended", exit_code=0, reason="finished")
+    status = pod.status()
+    assert (status["lease"], status["stopping"], status["grace_left_s"]) == (None, None, None)
+    assert 0 < status["hours_left"] <= hours_for_1_s
+    assert not pod.stops.exists()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_kept_pod_without_hours_stays(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.01")
+    start_run(pod, when_done="keep").ask("ended", exit_code=1, reason="failed")
+    assert (pod.status()["hours_left"], pod.status()["grace_left_s"]) == (None, None)
+    assert pod.client().ask("prepare", who="next")["ok"]
+
+
+def test_followers_are_told_of_the_end_and_waited_for(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_FOLLOWERS_S="30")
+    run, follower = start_run(pod), pod.client()
+    assert follower.ask("follow", run_id="r-1") == {"ok": True, "running": True}
+    assert pod.status()["followers"] == 1
+    run.ask("ended", exit_code=3, reason="failed")
+    assert follower.read() == {"event": "ended", "run_id": "r-1", "exit_code": 3, "reason": "failed"}
+    assert not pod.stops.exists()
+    follower.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_follower_that_hangs_does_not_keep_the_pod(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_FOLLOWERS_S="0.1")
+    run, follower = start_run(pod), pod.client()
+    follower.ask("follow", run_id="r-1")
+    run.ask("ended", exit_code=0, reason="finished")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_killed_supervisor_has_its_training_killed_its_record_finished_and_the_pod_stopped(pod: FakePod) -> None:
+    pod.start_guard()
+    training = start_training(pod)
+    child = int(first_line(training))
+    run = start_run(pod)
+    run.ask("training", pgid=training.pid)
+    run.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert training.wait(timeout=10) == -signal.SIGKILL
+    wait_until(lambda: not is_running(child), "the training's child to die")
+    record = pod.record(str(pod.volume / "runs" / "r-1"))
+    assert (record["exit_code"], record["reason"]) == (137, "supervisor killed")
+    assert pod.log() == b"header\nno newline at the end\nENDED: supervisor killed\nEXIT_CODE=137\n"
+
+
+def test_a_lost_kit_or_a_broken_record_does_not_keep_the_pod(pod: FakePod) -> None:
+    pod.start_guard()
+    start_run(pod, kit="/nowhere").close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_end_is_pushed_to_the_run(pod: FakePod) -> None:
+    pod.start_guard()
+    assert pod.client().ask("end") == {"ok": False}
+    run = start_run(pod)
+    assert pod.client().ask("end", reason="user")["ok"]
+    assert run.read() == {"event": "end", "reason": "user"}
+    assert pod.status()["lease"]["ending"] == "user"
+
+
+def test_a_run_over_its_hours_is_asked_to_end_and_then_killed(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_OVERTIME_S="0.2")
+    training = start_training(pod)
+    first_line(training)
+    run = start_run(pod, max_hours=0.2 / 3600, stop_grace_s=-15)
+    run.ask("training", pgid=training.pid)
+    assert run.read() == {"event": "end", "reason": "max_hours"}
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert training.wait(timeout=10) == -signal.SIGKILL
+    assert pod.record(str(pod.volume / "runs" / "r-1"))["reason"] == "max_hours"
+
+
+def test_a_supervisor_that_hangs_is_killed_with_its_run(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_OVERTIME_S="0.1")
+    supervisor = pod.start([sys.executable, "-c", PRETENDED_SUPERVISOR])
+    first_line(supervisor)
+    client, token = pod.client(), pod.prepare()
+    client.ask("run", token=token, pid=supervisor.pid, run=a_run(pod, stop_grace_s=-15))
+    pod.client().ask("end", reason="user")
+    assert supervisor.wait(timeout=10) == -signal.SIGKILL
+    pod.wait_for_stop()
+
+
+def test_a_killed_guard_finds_its_run_again(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    run = start_run(pod, max_hours=10)
+    guard.kill()
+    guard.wait()
+    assert run.lines.readline() == b""
+    pod.start_guard()
+    assert pod.status()["lease"]["run_id"] == "r-1"
+    assert not pod.client().ask("prepare")["ok"]
+    again = pod.client()
+    other = {**a_run(pod), "run_id": "other"}
+    assert not pod.client().ask("run", again=True, pid=0, run=other)["ok"]
+    assert again.ask("run", again=True, pid=0, run=a_run(pod, max_hours=10)) == {"ok": True}
+    assert 9.9 < pod.status()["hours_left"] <= 10
+    again.ask("ended", exit_code=0, reason="finished")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_run_asked_to_end_is_asked_again_after_a_restart_of_the_guard(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    start_run(pod)
+    pod.client().ask("end", reason="user")
+    guard.kill()
+    guard.wait()
+    pod.start_guard()
+    again = pod.client()
+    assert again.ask("run", again=True, pid=0, run=a_run(pod)) == {"event": "end", "reason": "user"}
+    assert again.read() == {"ok": True}
+
+
+def test_a_supervisor_that_does_not_come_back_to_the_next_guard_counts_as_killed(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    training = start_training(pod)
+    first_line(training)
+    start_run(pod).ask("training", pgid=training.pid)
+    guard.kill()
+    guard.wait()
+    pod.start_guard(PODTASKS_RECONNECT_S="0.1")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert training.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_a_guard_killed_while_it_stops_the_pod_has_a_successor_that_stops_it(pod: FakePod) -> None:
+    guard = pod.start_guard(PODTASKS_GRACE_MINUTES="0")
+    pod.wait_for_stop()
+    os.killpg(guard.pid, signal.SIGKILL)
+    guard.wait()
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    wait_until(lambda: len(pod.stops.read_text().splitlines()) == 2, "the second stop")
+
+
+def test_a_restarted_guard_keeps_the_grace_time_but_gives_at_least_30_s(pod: FakePod) -> None:
+    guard = pod.start_guard(PODTASKS_GRACE_MINUTES="0.05")
+    guard.kill()
+    guard.wait()
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert 25 < pod.status()["grace_left_s"] <= 30
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": "another start", "stopping": {"reason": "old"}}'])
+def test_a_state_of_no_use_is_a_fresh_start(pod: FakePod, text: str) -> None:
+    (pod.directory / "lease.json").write_text(text)
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert 590 < pod.status()["grace_left_s"] <= 600
+
+
+def test_a_second_guard_waits_as_a_spare(pod: FakePod) -> None:
+    first = pod.start_guard()
+    run = start_run(pod)
+    spare = pod.start_guard()
+    assert spare.poll() is None
+    first.kill()
+    first.wait()
+    assert run.lines.readline() == b""
+    wait_until(lambda: pod.answers() and pod.status()["lease"], "the spare")
+    assert pod.status()["lease"]["run_id"] == "r-1"
+
+
+def test_the_program_that_stops_the_pod_is_started_again_when_it_dies(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0")
+    pod.wait_for_stop()
+    stopper = wait_until(lambda: child_with(pod, b"stop_pod.py"), "stop_pod.py")
+    os.kill(stopper, signal.SIGKILL)
+    wait_until(lambda: len(pod.stops.read_text().splitlines()) == 2, "the second stop")
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"op": "no_such"}', b'{"op": "run"}', b"\xff\xfe"])
+def test_a_bad_request_is_answered_and_hurts_nobody(pod: FakePod, line: bytes) -> None:
+    pod.start_guard()
+    client = pod.client()
+    client.sock.sendall(line + b"\n")
+    assert client.read()["ok"] is False
+    assert client.ask("status")["ok"]
+
+
+def test_a_client_that_reads_nothing_does_not_stop_the_guard(pod: FakePod) -> None:
+    pod.start_guard()
+    deaf = pod.client()
+    deaf.sock.settimeout(0.5)
+    with pytest.raises(OSError):
+        while True:
+            deaf.sock.sendall(b'{"op": "status"}\n' * 1000)
+    assert pod.status()["ok"]
+
+
+def test_only_the_run_itself_can_end_itself(pod: FakePod) -> None:
+    pod.start_guard()
+    start_run(pod)
+    assert not pod.client().ask("ended", exit_code=0, reason="finished")["ok"]
+    assert not pod.client().ask("training", pgid=1)["ok"]
+    assert pod.status()["lease"]["kind"] == "run"
+
+
+def test_a_full_container_disk_does_not_end_the_guard(pod: FakePod) -> None:
+    (pod.directory / "lease.json.new").mkdir()
+    pod.start_guard()
+    start_run(pod).ask("ended", exit_code=0, reason="finished")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def child_with(pod: FakePod, program: bytes) -> int | None:
+    """Return the process of this pod whose command names a program."""
+    for entry in Path("/proc").iterdir():
+        try:
+            mine = os.fsencode(pod.root) in (entry / "environ").read_bytes()
+            if mine and program in (entry / "cmdline").read_bytes() and is_running(int(entry.name)):
+                return int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return None
