@@ -53,9 +53,7 @@ def is_local(settings: Settings, identity: Identity) -> bool:
     return settings.cloud == "local"
 
 
-def open_cloud(
-    settings: Settings, identity: Identity, files: ProjectFiles, report: Reporter, clock: Clock
-) -> Cloud:
+def open_cloud(settings: Settings, identity: Identity, files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
     """Return the cloud that the settings choose, starting the local one where it is wanted.
 
     Raises SettingsError for a missing key, CloudError when the local cloud does not start.

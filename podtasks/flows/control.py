@@ -14,7 +14,7 @@ from podtasks.flows.connect import build_login
 from podtasks.flows.launch import PodPrograms
 from podtasks.flows.pods import find_pod, stop_pod
 from podtasks.flows.train import Launched, confirm_stopped
-from podtasks.pure.errors import PodtasksError, RunActiveError, TransportError
+from podtasks.pure.errors import PodtasksError, RemoteRefusedError, RunActiveError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run
 
@@ -55,9 +55,7 @@ def find_run(cloud: Cloud, project: str) -> Launched | None:
     return Launched(report.pod, parse_run(record)) if report.pod and record else None
 
 
-def stop(
-    cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: bool, grace_s: float
-) -> Pod | None:
+def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: bool, grace_s: float) -> Pod | None:
     """Ask our pod's run to end, so that it can save and write its exit code, then stop the pod.
 
     With `now` the pod is stopped at once. Returns the pod, None where none was running. A pod whose run
@@ -81,14 +79,12 @@ def stop(
 def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> None:
     try:
         with _open_shell(cloud, pod) as shell:
-            answer = PodPrograms(shell, pod).run(
-                "end_run.py", {"reason": "user", "timeout_s": grace_s + END_MARGIN_S}
-            )
-    except TransportError as error:
-        report.note(f"the run could not be asked to end: {error.what}")
+            answer = PodPrograms(shell, pod).run("end_run.py", {"reason": "user", "timeout_s": grace_s + END_MARGIN_S})
+    except RemoteRefusedError:
+        # There is no run to end.
         return
     except PodtasksError as error:
-        report.note(error.what)
+        report.note(f"the run could not be asked to end: {error.what}")
         return
     if answer.get("run_id"):
         ended = "ended" if answer.get("ended") else "did not end in time"

@@ -14,7 +14,7 @@ from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import read_pod_programs
 from podtasks.pure import pod_programs
 from podtasks.pure.boot import build_archive
-from podtasks.pure.errors import RunActiveError
+from podtasks.pure.errors import PodFailedError, RunActiveError
 from podtasks.pure.pod import Pod
 from podtasks.pure.pod_programs import PodFolders
 from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
@@ -29,9 +29,7 @@ class PodPrograms:
     def __init__(self, shell: ssh.PodShell, pod: Pod) -> None:
         self._shell = shell
         self._programs = read_pod_programs()
-        self.folders: PodFolders = pod_programs.build_folders(
-            pod.container_dir, pod.mount_path, self._programs
-        )
+        self.folders: PodFolders = pod_programs.build_folders(pod.container_dir, pod.mount_path, self._programs)
         self._installed = False
 
     def run(self, program: str, arguments: Mapping[str, Any], more: Iterable[bytes] = ()) -> dict[str, Any]:
@@ -65,9 +63,7 @@ class PodPrograms:
         self._installed = True
 
 
-def launch_training(
-    shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, report: Reporter, clock: Clock
-) -> Run:
+def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, report: Reporter, clock: Clock) -> Run:
     """Put the code on the pod, find the checkpoint, start the training and return its run.
 
     The pod's guard lets one launch or run at a time work on it. Raises RunActiveError with the holder,
@@ -100,7 +96,13 @@ def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> tuple[ssh.Re
         if answer.get("ok"):
             return process, answer
         process.close()
-        holder = answer.get("holder") or {}
+        holder = answer.get("holder")
+        if holder is None:
+            raise PodFailedError(
+                f"The pod takes no launch: {answer.get('detail') or answer.get('error')}",
+                means="No training was started.",
+                next_step="run the same command again",
+            )
         if holder.get("kind") == "run" or clock.now() >= deadline:
             raise _held(holder)
         clock.sleep(next(pauses))

@@ -51,11 +51,7 @@ def find_pod(cloud: Cloud, project: str) -> Pod | None:
 
 def list_own_pods(cloud: Cloud, project: str) -> list[Pod]:
     """Return the pods that carry the project's stamp, running ones first, each in the order of their ids."""
-    ours = [
-        pod
-        for pod in cloud.api.list_pods()
-        if pod.project == project and pod.status is not PodStatus.TERMINATED
-    ]
+    ours = [pod for pod in cloud.api.list_pods() if pod.project == project and pod.status is not PodStatus.TERMINATED]
     return sorted(ours, key=lambda pod: (pod.status is not PodStatus.RUNNING, pod.id))
 
 
@@ -162,9 +158,7 @@ class _ReadinessProbe:
         if self._clock.now() >= self._next_api_reading:
             self._read_api()
         endpoint = self.pod.ssh
-        return _Readiness(
-            endpoint, endpoint is not None and ssh.read_banner(endpoint, BANNER_TIMEOUT_S) is not None
-        )
+        return _Readiness(endpoint, endpoint is not None and ssh.read_banner(endpoint, BANNER_TIMEOUT_S) is not None)
 
     def _read_api(self) -> None:
         pod = self._cloud.api.find_pod(self.pod.id)

@@ -120,9 +120,7 @@ def read_config(name: str, settings: Settings, files: ProjectFiles) -> TrainingC
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise ConfigError(
-            f"{name} {reason}.", next_step=available_configs(files.config_names(), name)
-        ) from error
+        raise ConfigError(f"{name} {reason}.", next_step=available_configs(files.config_names(), name)) from error
     return parse_training_config(
         text, relative, settings.output_dir, settings.logging_dir, mount_path=settings.mount_path
     )
@@ -176,9 +174,7 @@ def _relative_to_root(path: Path, root: Path) -> str:
 
 def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
     root = local_git.find_root(files.root)
-    return local_git.resolve_revision(
-        root, settings.code_source, request.branch, settings.branch, settings.repository
-    )
+    return local_git.resolve_revision(root, settings.code_source, request.branch, settings.branch, settings.repository)
 
 
 def _require_in_commit(config: TrainingConfig, revision: local_git.Revision) -> None:
@@ -259,9 +255,7 @@ def _require_known(cloud: Cloud, settings: Settings, offers: list[GpuOffer]) -> 
     )
 
 
-def _build_plan(
-    settings: Settings, cloud: Cloud, place: Place, launch: Launch, revision: local_git.Revision
-) -> Plan:
+def _build_plan(settings: Settings, cloud: Cloud, place: Place, launch: Launch, revision: local_git.Revision) -> Plan:
     return Plan(
         cloud=cloud.name,
         project=settings.project,

@@ -49,7 +49,8 @@ def start_training(
             try:
                 return _launch_on(plan, cloud, pod, root, report, clock)
             except (PodFailedError, TransportError) as error:
-                if tries_left == 0 or not _is_gone(cloud, pod):
+                # A pod that is being stopped still reads as running for a moment.
+                if tries_left == 0 or not confirm_stopped(cloud, pod, clock):
                     raise
                 report.note(f"pod {pod.id} went away; trying again ({error.what})")
     raise AssertionError("the last try returns or raises")
@@ -88,9 +89,7 @@ def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:
         return reading is None or reading.status is not PodStatus.RUNNING
 
     try:
-        return wait_until(
-            read, bool, timeout_s=STOP_WAIT_S, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock
-        )
+        return wait_until(read, bool, timeout_s=STOP_WAIT_S, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock)
     except WaitTimeoutError:
         return False
 
@@ -124,8 +123,3 @@ def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report:
         raise held
     report.note(f"{held.what} It is this configuration; following it. inv stop ends it.")
     return parse_run(record)
-
-
-def _is_gone(cloud: Cloud, pod: Pod) -> bool:
-    reading = cloud.api.find_pod(pod.id)
-    return reading is None or reading.status is not PodStatus.RUNNING

@@ -115,6 +115,10 @@ class RemoteCommandError(PodtasksError):
     exit_code = 124
 
 
+class RemoteRefusedError(RemoteCommandError):
+    """A program on the pod understood what it was asked and would not do it."""
+
+
 class RunActiveError(PodtasksError):
     """Another run, or another launch, holds the pod."""
 

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from podtasks.pure.errors import CodeError, PodtasksError, RemoteCommandError, RunActiveError, UsageError
+from podtasks.pure.errors import (
+    CodeError,
+    PodtasksError,
+    RemoteCommandError,
+    RemoteRefusedError,
+    RunActiveError,
+    UsageError,
+)
 from podtasks.pure.shell import Raw, command_line
 
 REFUSED = 20
@@ -108,7 +115,7 @@ def _refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
         "sync_code.py": "mend the repository or its access, then run the same command again",
         "find_checkpoint.py": "name a complete checkpoint, or leave --resume-from out to take the newest",
     }
-    return kinds.get(program, RemoteCommandError)(
+    return kinds.get(program, RemoteRefusedError)(
         f"The pod refused: {detail}",
         means="No training was started. The pod stops itself within its grace time; inv stop does it now.",
         next_step=steps.get(program, "inv logs shows what the pod did last; then run the same command again"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from podtasks.tasks.cloud import cloud
+from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.pod import logs, status, stop
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.train import train
 
+require_readable_settings()
 ns = Collection(train, logs, status, stop, settings, init, cloud)

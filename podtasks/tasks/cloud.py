@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 
 from podtasks.tasks.entry import Project, open_project, task
 
@@ -17,11 +18,13 @@ def cloud(c: Context, action: str) -> None:
     """Control the local cloud: inv cloud up, inv cloud down, inv cloud status. Volumes are kept."""
     from podtasks.pure.errors import UsageError
 
-    project = open_project(c)
     actions = {"up": _up, "down": _down, "status": _status}
+    if action in ("--help", "-h"):
+        # Invoke takes the word after a task with a positional argument for that argument.
+        raise Exit(f"inv cloud {ACTIONS}\n\n{cloud.__doc__}", code=0)
     if action not in actions:
         raise UsageError(f"inv cloud does not know {action!r}.", next_step=f"inv cloud {ACTIONS}")
-    actions[action](project)
+    actions[action](open_project(c))
 
 
 def _up(project: Project) -> None:

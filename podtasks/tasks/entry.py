@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
-from podtasks.pure.errors import PodtasksError
+from podtasks.pure.errors import PodtasksError, SettingsError
 
 if TYPE_CHECKING:
     from podtasks.doors.clock import Clock
@@ -47,6 +47,26 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
         return invoke_task(help=dict(help), auto_shortflags=False, **options)(run)
 
     return decorate
+
+
+def require_readable_settings() -> None:
+    """Raise Exit when invoke.yaml is no YAML mapping, which Invoke itself would answer with a traceback.
+
+    It is called while the tasks are loaded, because Invoke reads that file right after.
+    """
+    import yaml
+
+    from podtasks.doors.project_files import find_root
+
+    path = find_root(Path.cwd()) / "invoke.yaml"
+    try:
+        loaded = yaml.safe_load(path.read_bytes()) if path.exists() else None
+        problem = "" if loaded is None or isinstance(loaded, dict) else "it must hold keys and values"
+    except (OSError, yaml.YAMLError) as error:
+        problem = " ".join(str(error).split())
+    if problem:
+        raised = SettingsError(f"invoke.yaml cannot be read: {problem}.", next_step=f"mend {path}")
+        raise Exit(f"error: {raised}", code=raised.exit_code)
 
 
 @dataclass(frozen=True)

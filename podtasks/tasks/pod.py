@@ -101,9 +101,7 @@ def _show_copy(project: Project, run: str, lines: int | None) -> None:
     copy = run_copies.find(project.files, run or None)
     if copy is None:
         raise UsageError(
-            f"There is no copy of run {run} here."
-            if run
-            else "No pod is running, and no log was streamed here yet.",
+            f"There is no copy of run {run} here." if run else "No pod is running, and no log was streamed here yet.",
             means="Logs stay on the volume, in logs/current.log and runs/.",
             next_step="inv train streams one; while a pod runs, inv logs shows its log",
         )

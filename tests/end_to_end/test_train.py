@@ -1,0 +1,195 @@
+"""`inv train` from nothing to a trained model, as a user types it, on the local cloud."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.end_to_end.project import TrainingProject
+
+
+def test_first_train_goes_from_nothing_to_a_stopped_pod(project: TrainingProject) -> None:
+    done = project.train()
+
+    assert done.code == 0, done.stderr
+    assert done.stderr.splitlines()[0].startswith("podtasks: local cloud, because there is no RUNPOD_API_KEY")
+    assert ".runpod.env" in done.stderr.splitlines()[0]
+    assert re.findall(r"^step (\d+) ", done.stdout, re.MULTILINE) == [str(n) for n in range(1, 9)]
+    assert project.running_pods() == []
+    assert (project.output / "checkpoint-8/trainer_state.json").is_file()
+    assert (project.output / "final_model/model.safetensors").is_file()
+
+
+def test_log_on_the_volume_has_header_output_and_exit_code(project: TrainingProject) -> None:
+    commit = project.git("rev-parse", "HEAD")
+
+    done = project.train()
+
+    lines = project.log.splitlines()
+    assert re.fullmatch(r"=+ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d =+", lines[1])
+    assert lines[2:4] == ["CONFIG: configs/run.yaml", "STARTING FRESH"]
+    assert f"COMMIT: {commit} (main)" in lines
+    assert lines[-1] == "EXIT_CODE=0"
+    assert project.log == done.stdout.replace("\r\n", "\n")
+
+
+def test_second_train_resumes_and_reuses_the_pod(project: TrainingProject) -> None:
+    first = project.train()
+    (pod,) = project.pods()
+
+    second = project.train()
+
+    assert (first.code, second.code) == (0, 0), second.stderr
+    assert [other["id"] for other in project.pods()] == [pod["id"]]
+    assert f"pod {pod['id']} resumed" in second.stderr
+    assert "RESUMING FROM: /workspace/my-project/checkpoints/run/checkpoint-8" in second.stdout
+    assert "training from step 8 of 8" in second.stdout
+    assert "STARTING FRESH" not in second.stdout
+
+
+def test_force_restart_moves_old_checkpoints_aside_and_resume_from_takes_one(project: TrainingProject) -> None:
+    project.train()
+    weights = project.weights()
+
+    restarted = project.train("--force-restart")
+
+    assert restarted.code == 0, restarted.stderr
+    assert "FORCE RESTART: checkpoints ignored" in restarted.stdout
+    assert "training from step 0 of 8" in restarted.stdout
+    (archive,) = project.output.parent.glob("run.archive-*")
+    assert {path.name for path in archive.iterdir()} >= {"checkpoint-2", "checkpoint-8"}
+    assert archive.name in restarted.stderr
+    assert project.weights() == weights
+
+    taken = project.train("--resume-from", f"checkpoints/{archive.name}/checkpoint-4")
+
+    assert taken.code == 0, taken.stderr
+    assert "training from step 4 of 8" in taken.stdout
+
+
+def test_failing_script_gives_its_exit_code_and_stops_the_pod(project: TrainingProject) -> None:
+    (project.path / "configs/run.yaml").write_text("output_dir: checkpoints/run\nsteps: 8\nsave_steps: 2\nfail_at: 3\n")
+    project.commit("fail at step 3")
+
+    done = project.train()
+
+    assert done.code == 7
+    assert "EXIT_CODE=7" in project.log
+    assert "Traceback" not in done.stderr
+    assert project.running_pods() == []
+
+
+def test_no_follow_returns_while_training_goes_on(project: TrainingProject) -> None:
+    project.hold_at(3)
+
+    done = project.train("--no-follow")
+    project.wait_for_step(3)
+
+    assert done.code == 0, done.stderr
+    assert "step" not in done.stdout
+    assert len(project.running_pods()) == 1
+    project.release()
+    project.wait_for(lambda: not project.running_pods(), "the pod to stop itself")
+    assert project.log.endswith("EXIT_CODE=0\n")
+
+
+def test_second_train_during_a_run_follows_it(project: TrainingProject) -> None:
+    project.hold_at(5)
+    project.train("--no-follow")
+    project.wait_for_step(5)
+
+    follower = project.start("train", "--config", "configs/run.yaml")
+    project.wait_for(lambda: "step 5" in project.said(), "the follower to show step 5")
+    project.release()
+
+    assert follower.wait(timeout=30) == 0, project.said()
+    assert "following it" in project.said()
+    assert project.log.count("STARTING FRESH") == 1
+    assert len(project.pods()) == 1
+
+
+def test_other_configuration_is_refused_while_a_run_lasts(project: TrainingProject) -> None:
+    (project.path / "configs/other.yaml").write_text("output_dir: checkpoints/other\nsteps: 2\nsave_steps: 1\n")
+    project.commit("another")
+    project.hold_at(2)
+    project.train("--no-follow")
+    project.wait_for_step(2)
+
+    done = project.inv("train", "--config", "configs/other.yaml")
+
+    assert done.code == 125
+    assert "is training on this pod" in done.stderr
+    assert "inv logs" in done.stderr
+    assert len(project.running_pods()) == 1
+
+
+def test_dry_run_prints_the_plan_and_makes_no_pod(project: TrainingProject) -> None:
+    done = project.train("--dry-run", "--gpu", "NVIDIA A100 80GB PCIe", "--gpu", "NVIDIA GeForce RTX 4090")
+
+    assert done.code == 0, done.stderr
+    assert "Plan" in done.stderr
+    assert "RTX 4090" in done.stderr
+    assert project.pods() == []
+
+
+def test_script_gets_args_and_environment_intact(project: TrainingProject) -> None:
+    hostile = "it's \"$HOME\" `x`; $(touch /tmp/pwned) \\ é"
+    project.set(env=json.dumps({"HOSTILE": hostile}))
+    (project.path / "scripts/train.py").write_text(
+        "import json, os, sys\nprint('GOT ' + json.dumps([os.environ['HOSTILE'], sys.argv[1:]]), flush=True)\n"
+    )
+    project.commit("print what arrives")
+
+    done = project.train("--args", "--debug 'two words' '$(id)'")
+
+    assert done.code == 0, done.stderr
+    (got,) = re.findall(r"^GOT (.*)$", done.stdout, re.MULTILINE)
+    assert json.loads(got) == [hostile, ["--config", "configs/run.yaml", "--debug", "two words", "$(id)"]]
+
+
+def test_snapshot_takes_uncommitted_work_along(project: TrainingProject) -> None:
+    head = project.git("rev-parse", "HEAD")
+    (project.path / "configs/new one.yaml").write_text("output_dir: checkpoints/run\nsteps: 2\nsave_steps: 1\n")
+
+    refused = project.inv("train", "--config", "configs/new one.yaml")
+    taken = project.inv("train", "--config", "configs/new one.yaml", "--code", "snapshot")
+
+    assert refused.code == 104
+    assert "--code snapshot" in refused.stderr
+    assert taken.code == 0, taken.stderr
+    assert "CONFIG: configs/new one.yaml" in taken.stdout
+    assert project.git("rev-parse", "HEAD") == head
+    assert project.git("status", "--porcelain") == '?? "configs/new one.yaml"'
+
+
+def test_logs_and_status_with_and_without_a_running_pod(project: TrainingProject) -> None:
+    project.hold_at(4)
+    project.train("--no-follow")
+    project.wait_for_step(4)
+
+    status = project.inv("status")
+    last = project.inv("logs", "--no-follow", "--lines", "1")
+    project.release()
+    live = project.inv("logs")
+    project.wait_for(lambda: not project.running_pods(), "the pod to stop itself")
+    copy = project.inv("logs")
+
+    assert "RUNNING" in status.stdout
+    assert "training" in status.stdout
+    assert "step 4" in last.stdout
+    assert live.stdout.endswith("EXIT_CODE=0\n"), live.stderr
+    assert copy.stdout == live.stdout
+    assert "no pod is running" in copy.stderr
+
+
+def test_image_without_start_script_works_the_same(project: TrainingProject) -> None:
+    assert project.inv("cloud", "up").code == 0
+    project.ask("dials", {"images": {"example/bare*": {"start_sh": False}}})
+    project.set(image="example/bare:1")
+    project.commit("another image")
+
+    done = project.train()
+
+    assert done.code == 0, done.stderr
+    assert project.log.endswith("EXIT_CODE=0\n")
+    assert project.running_pods() == []
