@@ -231,6 +231,9 @@ class Settings(BaseModel):
         return {name: fill(value, values) for name, value in self.env.items()}
 
 
+SETTING_KEYS = tuple(Settings.model_fields)
+
+
 def project_name(folder: str) -> str:
     """Return a folder's name as a project name: at most 60 letters, digits, dots, dashes and underscores."""
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", folder[:1000])

@@ -76,5 +76,10 @@ def _short_repr(value: str | int | float) -> str:
 
 
 def _short(text: str) -> str:
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable if len(printable) <= MAX_SHOWN else printable[: MAX_SHOWN - 3] + "..."
+    shown = printable(text)
+    return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """Return the text with a question mark for each character that could upset a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
