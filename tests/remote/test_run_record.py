@@ -1,0 +1,163 @@
+"""The record of a run and the end of its log."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.remote.fake_pod import REMOTE, is_running, wait_until
+
+
+@pytest.fixture
+def run_record(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 (a module)
+    """The module, imported as its siblings import it."""
+    monkeypatch.syspath_prepend(str(REMOTE))
+    return importlib.import_module("run_record")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    """A volume with the log of an earlier run."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "current.log").write_bytes(b"earlier\n")
+    return tmp_path
+
+
+def make_run(run_record: Any, volume: Path, output: bytes, name: str = "r-1") -> str:  # noqa: ANN401
+    """Make a run whose part of the log is `output`; return its folder."""
+    log = volume / "logs" / "current.log"
+    start = log.stat().st_size
+    with log.open("ab") as file:
+        file.write(output)
+    run_dir = str(volume / "runs" / name)
+    unknown = dict.fromkeys(("log_end", "ended_at", "exit_code", "reason"))
+    run_record.create(run_dir, {"run_id": name, "log": str(log), "log_start": start, "launched_at": 1, **unknown})
+    return run_dir
+
+
+def output_log(run_dir: str) -> bytes:
+    """Return a run's own log."""
+    return (Path(run_dir) / "output.log").read_bytes()
+
+
+@pytest.mark.parametrize(("output", "exit_code", "reason", "expected"), [
+    (b"last\n", 0, "finished", b"last\nEXIT_CODE=0\n"),
+    (b"last", 1, "failed", b"last\nEXIT_CODE=1\n"),
+    (b"50%\r60%\r", 0, "finished", b"50%\r60%\r\nEXIT_CODE=0\n"),
+    (b"\xff\xfe\n", 143, "user", b"\xff\xfe\nENDED: user\nEXIT_CODE=143\n"),
+    (b"", 137, "two\nlines", b"ENDED: two\\nlines\nEXIT_CODE=137\n"),
+])
+def test_finish_writes_the_footer_on_a_fresh_line(
+    run_record: Any, volume: Path, output: bytes, exit_code: int, reason: str, expected: bytes  # noqa: ANN401
+) -> None:
+    run_dir = make_run(run_record, volume, output)
+    run_record.finish(run_dir, exit_code, reason)
+    assert (volume / "logs" / "current.log").read_bytes() == b"earlier\n" + expected
+    assert output_log(run_dir) == expected
+    record = run_record.read(run_dir)
+    assert (record["exit_code"], record["reason"]) == (exit_code, reason)
+    assert (record["log_start"], record["log_end"]) == (8, 8 + len(expected))
+    assert record["ended_at"] > 0
+
+
+def test_finish_again_changes_nothing(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"x\n")
+    first = run_record.finish(run_dir, 0, "finished")
+    assert run_record.finish(run_dir, 137, "supervisor killed") == first
+    assert (volume / "logs" / "current.log").read_bytes() == b"earlier\nx\nEXIT_CODE=0\n"
+
+
+@pytest.mark.parametrize("footer_written", [False, True])
+def test_finish_goes_on_where_a_killed_one_left_off(
+    run_record: Any, volume: Path, footer_written: bool  # noqa: ANN401
+) -> None:
+    run_dir = make_run(run_record, volume, b"EXIT_CODE=0")
+    log = volume / "logs" / "current.log"
+    run_record.update(run_dir, exit_code=5, reason="failed", footer_start=log.stat().st_size)
+    if footer_written:
+        with log.open("ab") as file:
+            file.write(b"\nEXIT_CODE=5\n")
+    run_record.finish(run_dir, 137, "supervisor killed")
+    assert log.read_bytes() == b"earlier\nEXIT_CODE=0\nEXIT_CODE=5\n"
+    assert run_record.read(run_dir)["exit_code"] == 5
+
+
+def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"half a li")
+    log = volume / "logs" / "current.log"
+    os.utime(log, (1_700_000_000, 1_700_000_000))
+    assert run_record.finish_lost(str(volume)) == "r-1"
+    record = run_record.read(run_dir)
+    assert (record["exit_code"], record["reason"], record["ended_at"]) == (None, "pod lost", 1_700_000_000)
+    assert record["log_end"] == log.stat().st_size
+    assert log.read_bytes() == b"earlier\nhalf a li"
+    assert output_log(run_dir) == b"half a li"
+    assert run_record.finish_lost(str(volume)) is None
+
+
+def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"x\n")
+    run_record.finish_lost(str(volume))
+    run_record.finish(run_dir, 0, "finished")
+    assert run_record.read(run_dir)["exit_code"] == 0
+
+
+@pytest.mark.parametrize("text", ["", '{"run_id": "r-', "[]", "null"])
+def test_a_record_that_cannot_be_read_is_finished_by_its_place(
+    run_record: Any, volume: Path, text: str  # noqa: ANN401
+) -> None:
+    run_dir = make_run(run_record, volume, b"x\n")
+    (Path(run_dir) / "run.json").write_text(text)
+    run_record.finish(run_dir, 137, "supervisor killed")
+    record = run_record.read(run_dir)
+    assert (record["run_id"], record["exit_code"]) == ("r-1", 137)
+    assert (volume / "logs" / "current.log").read_bytes().endswith(b"ENDED: supervisor killed\nEXIT_CODE=137\n")
+
+
+def test_newest_is_the_run_launched_last(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    assert run_record.newest(str(volume)) is None
+    make_run(run_record, volume, b"", "z-first")
+    second = make_run(run_record, volume, b"", "a-second")
+    assert run_record.newest(str(volume)) == second
+    (volume / "runs" / "newest").unlink()
+    run_record.update(second, launched_at=2)
+    assert run_record.newest(str(volume)) == second
+
+
+def test_the_record_is_replaced_as_a_whole_and_is_private(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"")
+    path = Path(run_dir) / "run.json"
+    before = path.stat().st_ino
+    run_record.update(run_dir, pod={"id": "ü"})
+    assert path.stat().st_ino != before
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["run.json"]
+
+
+def test_a_volume_that_takes_nothing_costs_the_footer_not_the_end(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"x\n")
+    run_record.update(run_dir, log="/dev/full")
+    record = run_record.finish(run_dir, 0, "finished")
+    assert record["ended_at"] is not None
+    assert run_record.read(run_dir)["exit_code"] == 0
+
+
+def test_the_command_line_kills_what_is_left_of_the_group_first(volume: Path, run_record: Any) -> None:  # noqa: ANN401
+    run_dir = make_run(run_record, volume, b"x\n")
+    script = "set -m; trap '' TERM; sleep 1000 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as group:
+        assert group.stdout is not None
+        child = int(group.stdout.readline())
+        words = ["finish", run_dir, "--exit-code", "137", "--reason", "why", "--group", str(group.pid)]
+        subprocess.run([sys.executable, str(REMOTE / "run_record.py"), *words], check=True)
+        assert group.wait() == -signal.SIGKILL
+        wait_until(lambda: not is_running(child), "a child in a group of its own")
+    assert json.loads((Path(run_dir) / "run.json").read_text())["reason"] == "why"
