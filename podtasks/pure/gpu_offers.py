@@ -49,7 +49,8 @@ def choose_offers(
     Stock is not looked at: a pod that is ours already needs none. Raises PlanError when none fits.
     """
     sold = [offer for offer in offers if offer.usd_per_hour is not None]
-    fitting = [offer for offer in sold if pod_usd_per_hour(offer, gpu_count) <= max_usd_per_hour]
+    # 3 x $0.10 is a little more than $0.30 in binary fractions.
+    fitting = [offer for offer in sold if pod_usd_per_hour(offer, gpu_count) <= max_usd_per_hour + 1e-9]
     if not fitting:
         raise _too_dear(sold, offers, gpu_count, max_usd_per_hour, where)
     return fitting
