@@ -1,0 +1,180 @@
+"""Stand-ins for the outside world: time that is free, a strict account, a reporter that remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from podtasks.doors.runpod_sdk import RunPodSdk
+from podtasks.flows.cloud import Cloud
+from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
+
+READS = ("find_pod", "list_pods", "list_offers", "list_gpu_types", "list_network_volumes")
+RTX_4090 = GpuOffer("NVIDIA GeForce RTX 4090", "RTX 4090", 24, 0.69, "High")
+A100 = GpuOffer("NVIDIA A100 80GB PCIe", "A100 PCIe", 80, 1.39, "Low")
+VOLUME = NetworkVolume("vol1", "data", 100, "EU-RO-1")
+IMAGE = "runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204"
+SPEC = PodSpec(
+    name="demo",
+    image=IMAGE,
+    gpu_count=1,
+    cloud_type="SECURE",
+    data_center="EU-RO-1",
+    network_volume_id="vol1",
+    container_disk_gb=50,
+    volume_disk_gb=20,
+    mount_path="/workspace",
+    ports="22/tcp",
+    start_command="bash -c 'exec true'",
+    env={"PODTASKS_PROJECT": "demo"},
+)
+POD = Pod(
+    id="pod1",
+    name="demo",
+    status=PodStatus.RUNNING,
+    image=IMAGE,
+    gpu="RTX 4090",
+    gpu_count=1,
+    usd_per_hour=0.69,
+    mount_path="/workspace",
+    status_change="Rented by User",
+    ssh=SshEndpoint("203.0.113.7", 40022),
+    env={
+        "PODTASKS_PROJECT": "demo",
+        "PODTASKS_HOST_PUBLIC_KEY": "ssh-ed25519 AAAA demo",
+        "PODTASKS_NETWORK_VOLUME": "vol1",
+    },
+)
+
+
+def make_pod(pod_id: str = "pod1", *, env: Mapping[str, str] | None = None, **changes: Any) -> Pod:  # noqa: ANN401
+    """Return a pod of the project "demo" that differs from POD in these fields; `env` is added to its own."""
+    return replace(POD, id=pod_id, env={**POD.env, **(env or {})}, **changes)
+
+
+class FakeClock:
+    """Time that passes only while somebody sleeps; `sleeps` holds what was asked for."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+        self.sleeps: list[float] = []
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time pass, for free."""
+        assert seconds >= 0, "time does not run backwards"
+        self.sleeps.append(seconds)
+        self.now_s += seconds
+
+
+class FakeReporter:
+    """Remembers what a flow had to say."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.notes: list[str] = []
+
+    def step(self, text: str) -> None:
+        """Remember a step."""
+        self.steps.append(text)
+
+    def note(self, text: str) -> None:
+        """Remember a note."""
+        self.notes.append(text)
+
+
+class StrictApi:
+    """An account that answers only what was declared, in the order declared, and records every call.
+
+    A question's last answer is given again and again; an order must be declared for each time it comes.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.specs: list[PodSpec] = []
+        self._answers: dict[str, list[object]] = {}
+
+    def on(self, call: str, *answers: object) -> StrictApi:
+        """Declare the answers of a call such as "find_pod pod1"; an exception is raised, a function is called."""
+        self._answers.setdefault(call, []).extend(answers)
+        return self
+
+    def orders(self) -> list[str]:
+        """Return the calls that change something, in order."""
+        return [call for call in self.calls if call.split()[0] not in READS]
+
+    def leftovers(self) -> list[str]:
+        """Return the calls with answers that nobody came for."""
+        return [call for call, answers in self._answers.items() if answers and call not in self.calls]
+
+    def list_network_volumes(self) -> list[NetworkVolume]:
+        """Return what was declared."""
+        return cast("list[NetworkVolume]", self._answer("list_network_volumes"))
+
+    def list_gpu_types(self) -> list[str]:
+        """Return what was declared."""
+        return cast("list[str]", self._answer("list_gpu_types"))
+
+    def list_offers(
+        self, gpu_types: Sequence[str], *, gpu_count: int, data_center: str | None, secure: bool
+    ) -> list[GpuOffer]:
+        """Return those of the declared offers that are asked for."""
+        where = f"{data_center or '-'} {'secure' if secure else 'community'}"
+        offers = cast("list[GpuOffer]", self._answer(f"list_offers {gpu_count} {where}"))
+        return [offer for gpu in gpu_types for offer in offers if offer.id == gpu]
+
+    def list_pods(self) -> list[Pod]:
+        """Return what was declared."""
+        return cast("list[Pod]", self._answer("list_pods"))
+
+    def find_pod(self, pod_id: str) -> Pod | None:
+        """Return what was declared."""
+        return cast("Pod | None", self._answer(f"find_pod {pod_id}"))
+
+    def create_pod(self, spec: PodSpec, gpu_type: str) -> str:
+        """Return the declared id; the spec is kept."""
+        self.specs.append(spec)
+        return cast("str", self._answer(f"create_pod {gpu_type}"))
+
+    def resume_pod(self, pod_id: str, gpu_count: int) -> None:
+        """Do what was declared."""
+        self._answer(f"resume_pod {pod_id} {gpu_count}")
+
+    def stop_pod(self, pod_id: str) -> None:
+        """Do what was declared."""
+        self._answer(f"stop_pod {pod_id}")
+
+    def terminate_pod(self, pod_id: str) -> None:
+        """Do what was declared."""
+        self._answer(f"terminate_pod {pod_id}")
+
+    def _answer(self, call: str) -> object:
+        self.calls.append(call)
+        answers = self._answers.get(call)
+        assert answers, f"undeclared call: {call}; declared: {sorted(self._answers)}; calls so far: {self.calls}"
+        keep = len(answers) == 1 and call.split()[0] in READS
+        answer = answers[0] if keep else answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("Callable[[], object]", answer)() if callable(answer) else answer
+
+
+def make_cloud(
+    api: StrictApi, folder: Path, *, pod_id: str = "", network_volume_id: str | None = "vol1", is_local: bool = False
+) -> Cloud:
+    """Return a cloud on this account, whose POD_ID lives in `folder`/.runpod.env."""
+    return Cloud(
+        name="RunPod",
+        is_local=is_local,
+        api=cast(RunPodSdk, api),
+        identity_path=folder / ".runpod.env",
+        pod_id=pod_id,
+        network_volume_id=network_volume_id,
+        key_path=folder / "key",
+        public_key="ssh-ed25519 AAAA me",
+    )
