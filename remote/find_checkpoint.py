@@ -44,14 +44,14 @@ def _resume_from(wanted: str, bases: list[str], pattern: str) -> str:
     path = next((path for path in candidates if os.path.lexists(path)), None)
     if path is None:
         raise Refused(f"There is no checkpoint {wanted!r} on the pod.", "Looked for " + ", ".join(candidates))
-    folder = os.path.dirname(path)
-    why = why_incomplete(path, any(has_trainer_state(entry.path) for entry in os.scandir(folder)))
-    if why:
-        raise Refused(f"The checkpoint {path} is not complete.", f"It {why}.")
     if os.path.isdir(path) and not fnmatch.fnmatch(os.path.basename(path), os.path.basename(pattern)):
         inside, _ = find_newest(path, pattern)
         if inside:
             raise Refused(f"{path} is a folder of checkpoints.", f"The newest in it is {inside.path}.")
+    folder = os.path.dirname(path)
+    why = why_incomplete(path, any(has_trainer_state(entry.path) for entry in os.scandir(folder)))
+    if why:
+        raise Refused(f"The checkpoint {path} is not complete.", f"It {why}.")
     return path
 
 
