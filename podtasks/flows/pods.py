@@ -69,7 +69,7 @@ def ensure_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock
     if pod.status is PodStatus.RUNNING:
         return _use_running(pod, request, report)
     if not _fits(pod, request):
-        return _replace(cloud, pod, request, report, clock, f"it has {pod.gpu} and image {pod.image}")
+        return _replace(cloud, pod, request, report, clock, f"it has {_describe(pod)}")
     try:
         return _resume(cloud, pod, request, report)
     except CapacityError as error:
@@ -209,7 +209,7 @@ def _stop_quietly(cloud: Cloud, pod: Pod, report: Reporter) -> str:
 def _use_running(pod: Pod, request: PodRequest, report: Reporter) -> Pod:
     if not _fits(pod, request):
         raise PlanError(
-            f"Pod {pod.id} runs already, with {pod.gpu} and image {pod.image}, which is not what you ask for.",
+            f"Pod {pod.id} runs already, with {_describe(pod)}, which is not what you ask for.",
             means=f"It is billed at ${pod.usd_per_hour:.2f}/h.",
             next_step="inv stop, then the same command again",
         )
@@ -227,8 +227,9 @@ def _resume(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter) -> Po
 def _replace(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter, clock: Clock, why: str) -> Pod:
     """Rent a new pod on the same volume, and delete the stopped one, which then holds nothing."""
     if not pod.network_volume_id or pod.network_volume_id != request.spec.network_volume_id:
+        tied = "" if pod.network_volume_id else " Its volume disk is tied to its host."
         raise CapacityError(
-            f"The stopped pod {pod.id} cannot be used: {why}. Its volume disk is tied to its host.",
+            f"The stopped pod {pod.id} cannot be used: {why}.{tied}",
             means="Nothing was changed; its data is kept (and billed as storage) until you terminate it.",
             next_step="try again later; or, if you do not need its data, inv terminate and start anew",
         )
@@ -324,7 +325,18 @@ def _require_guarded(pod: Pod) -> None:
 
 def _fits(pod: Pod, request: PodRequest) -> bool:
     names = {name for offer in request.offers for name in (offer.id, offer.name)}
-    return pod.gpu in names and pod.image == request.spec.image
+    return (
+        pod.gpu in names
+        and pod.image == request.spec.image
+        and pod.network_volume_id == (request.spec.network_volume_id or "")
+        # A stopped pod gets the wanted number when it is resumed.
+        and (pod.status is not PodStatus.RUNNING or pod.gpu_count == request.spec.gpu_count)
+    )
+
+
+def _describe(pod: Pod) -> str:
+    volume = f"network volume {pod.network_volume_id}" if pod.network_volume_id else "no network volume"
+    return f"{pod.gpu_count} x {pod.gpu}, image {pod.image} and {volume}"
 
 
 def _first(pods: list[Pod]) -> Pod | None:
