@@ -22,6 +22,7 @@ from podtasks.pure.gpu_offers import pod_usd_per_hour
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus, SshEndpoint
 
 CREATE_TRIES = 3
+LONGEST_PAUSE_S = 60.0
 BANNER_TIMEOUT_S = 2.0
 # A pod that was just made or started may still read as absent or stopped.
 BAD_READINGS_TO_BELIEVE = 3
@@ -250,7 +251,7 @@ def _create_once(cloud: Cloud, spec: PodSpec, gpu_type: str, clock: Clock) -> st
             return cloud.api.create_pod(marked, gpu_type)
         except ApiCallError as error:
             last = error
-            pause_s = error.retry_after_s if error.retry_after_s is not None else next(pauses)
+            pause_s = next(pauses) if error.retry_after_s is None else min(error.retry_after_s, LONGEST_PAUSE_S)
             found = _find_created(cloud, nonce, clock, pause_s, looks=3 if error.may_have_acted else 0)
             if found is not None:
                 return found
