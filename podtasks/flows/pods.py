@@ -23,6 +23,7 @@ from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus, SshEndpoint
 
 CREATE_TRIES = 3
 LONGEST_PAUSE_S = 60.0
+LAUNCH_MARK = "PODTASKS_LAUNCH"
 BANNER_TIMEOUT_S = 2.0
 # A pod that was just made or started may still read as absent or stopped.
 BAD_READINGS_TO_BELIEVE = 3
@@ -244,7 +245,7 @@ def _replace(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter, cloc
 def _create_once(cloud: Cloud, spec: PodSpec, gpu_type: str, clock: Clock) -> str:
     """Create one pod and return its id, however the answer gets lost: look first, then ask again."""
     nonce = secrets.token_hex(8)
-    marked = replace(spec, env={**spec.env, "PODTASKS_LAUNCH": nonce})
+    marked = replace(spec, env={**spec.env, LAUNCH_MARK: nonce})
     pauses = growing_pauses(1.0, 2.0, 8.0)
     for _ in range(CREATE_TRIES):
         try:
@@ -265,7 +266,7 @@ def _create_once(cloud: Cloud, spec: PodSpec, gpu_type: str, clock: Clock) -> st
 def _find_created(cloud: Cloud, nonce: str, clock: Clock, pause_s: float, looks: int) -> str | None:
     for _ in range(looks):
         clock.sleep(pause_s / 2)
-        made = _first([p for p in cloud.api.list_pods() if p.env.get("PODTASKS_LAUNCH") == nonce])
+        made = _first([p for p in cloud.api.list_pods() if _launch_mark(p) == nonce])
         if made is not None:
             return made.id
     clock.sleep(pause_s)
@@ -277,7 +278,13 @@ def _settle(cloud: Cloud, pod_id: str, request: PodRequest, report: Reporter, cl
     pod = _read_new(cloud, pod_id, clock)
     pod = _require_cap(cloud, pod, request, report)
     running = [p for p in list_own_pods(cloud, request.project) if p.status is PodStatus.RUNNING]
-    twins = [p for p in running if p.id != pod_id]
+    mark = _launch_mark(pod)
+    late = [p for p in running if p.id != pod_id and mark is not None and _launch_mark(p) == mark]
+    for one in late:
+        # An order whose answer was lost was carried out after all, after the next one.
+        cloud.api.terminate_pod(one.id)
+        report.note(f"RunPod made pod {one.id} for the same order; it is deleted")
+    twins = [p for p in running if p.id != pod_id and p not in late]
     if not twins:
         return pod
     # Two launches at once, say from two machines: both keep the pod whose id is first.
@@ -287,6 +294,10 @@ def _settle(cloud: Cloud, pod_id: str, request: PodRequest, report: Reporter, cl
         cloud.remember_pod(kept.id)
         report.note(f"another launch made pod {kept.id} at the same moment; it is used, {pod_id} is deleted")
     return kept
+
+
+def _launch_mark(pod: Pod) -> str | None:
+    return pod.env.get(LAUNCH_MARK)
 
 
 def _read_new(cloud: Cloud, pod_id: str, clock: Clock) -> Pod:
