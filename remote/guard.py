@@ -172,6 +172,9 @@ class Guard:
         again = bool(request.get("again"))
         if self.stopping is not None or not (self.may_run_again(run) if again else self.holds(request.get("token"))):
             return self.refusal()
+        if self.holder is not None:
+            # Who launched is about to follow: a run that ends at once must not be stopped unseen.
+            self.holder.role = "follow"
         lease = {} if self.lease is None else self.lease
         who, pgid = lease.get("who") or str(run.get("who", "")), lease.get("pgid")
         self.take(connection, "run", {"who": who, "run_id": run["run_id"], "run": run, "pid": request["pid"],

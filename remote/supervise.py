@@ -31,7 +31,7 @@ from pod_environ import container_directory, read_pod_environ, read_setting
 
 PLATFORM_GRACE_S = 4.0  # RunPod facts, section 4: SIGKILL follows the platform's SIGTERM after 5 s
 LEFTOVER_GRACE_S = 2.0
-RECONNECT_S = 10.0
+START_GUARD_AFTER_S = 3.0
 REFUSED = 20
 END_SIGNALS = {
     signal.SIGTERM: "SIGTERM: the pod is ending",
@@ -49,6 +49,7 @@ class Supervisor:
         self.link: GuardLink | None = None
         self.link_lost_at: float | None = None
         self.next_try_at = 0.0
+        self.guard_started = False
         self.end_reason: str | None = None
         self.kill_at: float | None = None
         self.pgid: int | None = None
@@ -110,10 +111,17 @@ class Supervisor:
         self.link, self.link_lost_at, self.next_try_at = None, time.monotonic(), 0.0
 
     def look_for_guard(self) -> None:
-        """Try once to hold the lease again: often in the first seconds, then each second."""
+        """Try once to hold the lease again: often in the first seconds, then each second.
+
+        boot.sh starts the guard again at once. Where there is no boot.sh, the kit's guard is started.
+        """
         now = time.monotonic()
         assert self.link_lost_at is not None
-        self.next_try_at = now + (0.05 if now - self.link_lost_at < RECONNECT_S else 1.0)
+        lost_for_s = now - self.link_lost_at
+        self.next_try_at = now + (0.05 if lost_for_s < reconnect_s() else 1.0)
+        if lost_for_s > START_GUARD_AFTER_S and not self.guard_started:
+            self.guard_started = True
+            guard_link.start_guard()
         try:
             link = guard_link.connect()
             if link.request("run", again=True, **self.lease_request())["ok"]:
@@ -130,7 +138,7 @@ class Supervisor:
         while self.link is None and self.link_lost_at is not None:
             self.look_for_guard()
             if self.link is None:
-                if time.monotonic() - self.link_lost_at > RECONNECT_S:
+                if time.monotonic() - self.link_lost_at > reconnect_s():
                     return
                 time.sleep(0.05)
 
@@ -338,6 +346,11 @@ def send(kill: Callable[[int, int], None], pid: int, number: int) -> None:
 def platform_grace_s() -> float:
     """Return how long the training may take once the platform ends the pod."""
     return float(read_setting("PODTASKS_PLATFORM_GRACE_S", str(PLATFORM_GRACE_S)))
+
+
+def reconnect_s() -> float:
+    """Return how long a guard that is gone is waited for."""
+    return float(read_setting("PODTASKS_RECONNECT_S", "10"))
 
 
 def read_text(path: str) -> str:

@@ -50,6 +50,17 @@ def as_object(line: bytes) -> dict[str, Any]:
     return value
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with its group and close its pipes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
 class GuardClient:
     """A raw client of the guard's socket."""
 
@@ -255,19 +266,25 @@ class FakePod:
         for client in self.clients:
             client.close()
         for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            end_process(process)
         self.kill_the_rest()
         self.tmux("kill-server")
 
     def kill_the_rest(self) -> None:
         """Kill what carries this pod's folder in its environment: trainings, spare guards."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def pids(self) -> list[int]:
+        """Return the live processes that carry this pod's folder in their environment."""
         mark = os.fsencode(self.root)
+        found = []
         for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError):
                 if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
+                    found.append(int(entry.name))
+        return [pid for pid in found if is_running(pid)]
 
 
 def _quoted(path: Path) -> str:

@@ -283,8 +283,7 @@ def test_a_second_guard_waits_as_a_spare(pod: FakePod) -> None:
 def test_the_program_that_stops_the_pod_is_started_again_when_it_dies(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_GRACE_MINUTES="0")
     pod.wait_for_stop()
-    stopper = wait_until(lambda: child_with(pod, b"stop_pod.py"), "stop_pod.py")
-    os.kill(stopper, signal.SIGKILL)
+    os.kill(child_with(pod, b"stop_pod.py"), signal.SIGKILL)
     wait_until(lambda: len(pod.stops.read_text().splitlines()) == 2, "the second stop")
 
 
@@ -322,13 +321,15 @@ def test_a_full_container_disk_does_not_end_the_guard(pod: FakePod) -> None:
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
-def child_with(pod: FakePod, program: bytes) -> int | None:
+def child_with(pod: FakePod, program: bytes) -> int:
     """Return the process of this pod whose command names a program."""
-    for entry in Path("/proc").iterdir():
-        try:
-            mine = os.fsencode(pod.root) in (entry / "environ").read_bytes()
-            if mine and program in (entry / "cmdline").read_bytes() and is_running(int(entry.name)):
-                return int(entry.name)
-        except (OSError, ValueError):
-            continue
-    return None
+    found = wait_until(lambda: [pid for pid in pod.pids() if program in commandline(pid)], str(program))
+    return found[0]
+
+
+def commandline(pid: int) -> bytes:
+    """Return the command line of a process, nothing when it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
