@@ -82,7 +82,10 @@ class RemoteProcess:
             _wait_readable(channel, timeout_s)
             stdout = channel.recv(READ_BYTES) if channel.recv_ready() else b""
             stderr = channel.recv_stderr(READ_BYTES) if channel.recv_stderr_ready() else b""
-            ended = channel.eof_received and not (channel.recv_ready() or channel.recv_stderr_ready())
+            # A transport that dies closes the channel without an end of file.
+            ended = (channel.eof_received or channel.closed) and not (
+                channel.recv_ready() or channel.recv_stderr_ready()
+            )
         return None if ended and not (stdout or stderr) else (stdout, stderr)
 
     def wait(self) -> Output:
@@ -111,6 +114,8 @@ class PodShell:
         self._login = login
         self._connect_timeout_s = connect_timeout_s
         self._connection: Any = None
+        # paramiko hangs up on a command as soon as nobody refers to its channel.
+        self._processes: list[RemoteProcess] = []
 
     def __enter__(self) -> PodShell:
         self.connect()
@@ -138,13 +143,15 @@ class PodShell:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self._processes.clear()
 
     def start(self, command: str) -> RemoteProcess:
         """Start a shell command line on the pod and return at once."""
         with _as_transport_errors():
             channel = self._connection.create_session()
             channel.exec_command(command)
-        return RemoteProcess(channel)
+        self._processes.append(RemoteProcess(channel))
+        return self._processes[-1]
 
     def run(self, command: str, chunks: Iterable[bytes] = ()) -> Output:
         """Run a shell command line, with `chunks` as its standard input, and return what came of it."""

@@ -48,6 +48,7 @@ class LogView:
     """One run's log, shown on this terminal.
 
     Args:
+        on_begin: called once the pod knows that its log is followed.
         show: takes log bytes as they come.
         copy_path: the file that gets the same bytes.
     """
@@ -59,6 +60,7 @@ class LogView:
         login: ssh.SshLogin,
         run: Run,
         *,
+        on_begin: Callable[[], None],
         show: Callable[[bytes], None],
         copy_path: Path,
         report: Reporter,
@@ -68,6 +70,7 @@ class LogView:
         self._pod = pod
         self._login = login
         self._run = run
+        self._on_begin = on_begin
         self._show = show
         self._copy_path = copy_path
         self._report = report
@@ -117,6 +120,7 @@ class LogView:
             pieces = process.read(SILENCE_LIMIT_S)
             if pieces is None:
                 raise TransportError("the log stream ended early", next_step="wait")
+            self._on_begin()
             log, more_events = pieces
             self._take(log)
             *lines, events = (events + more_events).split(b"\n")

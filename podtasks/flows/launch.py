@@ -70,19 +70,16 @@ def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, r
     CodeError, RemoteCommandError, TransportError; then no training was started.
     """
     programs = PodPrograms(shell, pod)
-    leave, prepared = _take_lease(programs, launch.clone, clock)
-    try:
-        for name in prepared.get("installed") or []:
-            report.note(f"the image has no {name}; it was installed")
-        _sync_code(programs, launch, prepared, root, report)
-        checkpoint = _find_checkpoint(programs, launch, report)
-        return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
-    finally:
-        leave.close()
+    prepared = _take_lease(programs, launch.clone, clock)
+    for name in prepared.get("installed") or []:
+        report.note(f"the image has no {name}; it was installed")
+    _sync_code(programs, launch, prepared, root, report)
+    checkpoint = _find_checkpoint(programs, launch, report)
+    return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
 
 
-def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> tuple[ssh.RemoteProcess, dict[str, Any]]:
-    """Return the process that holds the pod for this launch, and what it found there."""
+def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> dict[str, Any]:
+    """Take the pod for this launch, for as long as the connection lasts; return what was found there."""
     who = f"inv train by {getpass.getuser()} on {platform.node()}"
     deadline = clock.now() + LEASE_WAIT_S
     pauses = growing_pauses(0.3, 1.5, 3.0)
@@ -94,7 +91,7 @@ def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> tuple[ssh.Re
             pod_programs.parse_answer("prepare.py", output.exit_code or 1, b"", output.stderr)
         answer = pod_programs.parse_answer("prepare.py", 0, line, b"")
         if answer.get("ok"):
-            return process, answer
+            return answer
         process.close()
         holder = answer.get("holder")
         if holder is None:

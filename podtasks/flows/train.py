@@ -28,10 +28,20 @@ STOP_WAIT_S = 20.0
 
 @dataclass(frozen=True)
 class Launched:
-    """A run on its pod."""
+    """A run on its pod.
+
+    `shell` is the connection it was launched over: while it is open, a run that ends at once waits for its
+    log to be followed before the pod stops.
+    """
 
     pod: Pod
     run: Run
+    shell: ssh.PodShell | None = None
+
+    def close(self) -> None:
+        """Let go of the connection that launched it."""
+        if self.shell is not None:
+            self.shell.close()
 
 
 def start_training(
@@ -71,6 +81,7 @@ def watch(
         launched.pod,
         build_login(cloud, launched.pod),
         launched.run,
+        on_begin=launched.close,
         show=show,
         copy_path=copy_path,
         report=report,
@@ -107,12 +118,15 @@ def _launch_on(plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter,
         timeout_s=plan.pod_ready_timeout_s,
         forward_agent=plan.forward_agent,
     )
-    with shell:
+    try:
         try:
             run = launch_training(shell, pod, plan.launch, root, report, clock)
         except PodHeldError as error:
             run = _join(shell, pod, plan, error, report)
-    return Launched(pod, run)
+    except BaseException:
+        shell.close()
+        raise
+    return Launched(pod, run, shell)
 
 
 def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:

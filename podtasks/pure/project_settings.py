@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from podtasks.pure.placeholder import fill
-from podtasks.pure.pod_path import has_control_characters
 from podtasks.pure.setting_types import (
     Branch,
     CheckpointDir,
@@ -67,8 +66,8 @@ def _variable_problem(name: str, value: str) -> str | None:
         return f"{name[:60]!r} is not a variable's name"
     if name.startswith(("RUNPOD_", "PODTASKS_")) or name == "PUBLIC_KEY":
         return f"{name} is set by RunPod or podtasks and cannot be set here"
-    if has_control_characters(value):
-        return f"the value of {name} holds a newline or another control character"
+    if "\0" in value:
+        return f"the value of {name} holds a NUL character, which no variable can"
     return None
 
 

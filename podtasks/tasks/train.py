@@ -73,6 +73,7 @@ def train(
         if follow:
             _finish(project, plan, account, launched, _watch(project, account, launched))
         else:
+            launched.close()
             project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.")
 
 

@@ -153,7 +153,7 @@ class TrainingProject:
     @property
     def log(self) -> str:
         path = self.volume / "logs/current.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return path.read_bytes().decode(errors="replace") if path.exists() else ""
 
     def hold_at(self, step: int) -> None:
         """Make the training wait after this step; starts the local cloud for its volume."""

@@ -276,7 +276,7 @@ def test_one_problem_says_what_to_do_next() -> None:
         ("env", {"PODTASKS_X": "1"}, "cannot be set here"),
         ("env", {"PUBLIC_KEY": "1"}, "cannot be set here"),
         ("env", {"A": True}, "must be text"),
-        ("env", {"A": "one\ntwo"}, "control character"),
+        ("env", {"A": "one\0two"}, "NUL character"),
         ("env", {f"A{number}": "x" for number in range(45)}, "at most 42"),
         ("env", ["A=1"], "mapping"),
         ("repository", "https://user:rpa_SECRET@github.com/x", "must not carry"),
