@@ -29,7 +29,7 @@ from podtasks.pure.pod_programs import (
     require_success,
 )
 
-HOSTILE = "it's; $(touch pwned) \"q\" `id` \n&"
+HOSTILE = 'it\'s; $(touch pwned) "q" `id` \n&'
 PROGRAM = b"import json, os, sys; print(json.dumps([os.environ['PODTASKS_DIR'], os.environ['PODTASKS_VOLUME'], \
 json.loads(sys.stdin.readline())]))\n"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from podtasks.flows import pods
 from podtasks.flows.pods import PodRequest, create_pod, ensure_pod, find_pod, wait_for_ssh
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.errors import (
@@ -78,7 +77,7 @@ class Greeting:
 @pytest.fixture
 def greeting(monkeypatch: pytest.MonkeyPatch) -> Greeting:
     greeting = Greeting()
-    monkeypatch.setattr(pods.ssh, "read_banner", greeting)
+    monkeypatch.setattr("podtasks.flows.pods.ssh.read_banner", greeting)
     return greeting
 
 
@@ -234,8 +233,8 @@ def test_resumed_pod_above_the_cap_is_stopped_again(world: World) -> None:
 # Renting
 
 
-def declare_new(world: World, **fields: object) -> Pod:
-    new = make_pod("new1", **fields)
+def declare_new(world: World, usd_per_hour: float = 0.69) -> Pod:
+    new = make_pod("new1", usd_per_hour=usd_per_hour)
     world.api.on("list_pods", [], [new]).on(CREATE_4090, "new1").on("find_pod new1", new)
     return new
 
@@ -312,7 +311,7 @@ def test_new_pod_above_the_cap_that_cannot_be_stopped_says_so(world: World) -> N
 
 
 def test_pod_at_exactly_the_cap_is_taken(world: World) -> None:
-    declare_new(world, usd_per_hour=0.1 * 3)
+    declare_new(world, 0.1 * 3)
     assert world.ensure(replace(REQUEST, max_usd_per_hour=0.3)).id == "new1"
 
 
@@ -478,9 +477,7 @@ def test_pod_that_never_answers_and_cannot_be_stopped_says_so(world: World, gree
 
 
 @pytest.mark.parametrize("bad", [None, make_pod(status=PodStatus.EXITED, status_change="Exited by Runpod")])
-def test_pod_that_vanishes_is_believed_after_three_readings(
-    world: World, greeting: Greeting, bad: Pod | None
-) -> None:
+def test_pod_that_vanishes_is_believed_after_three_readings(world: World, greeting: Greeting, bad: Pod | None) -> None:
     world.api.on("find_pod pod1", bad)
     with pytest.raises(PodFailedError) as caught:
         world.wait(make_pod())

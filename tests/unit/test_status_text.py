@@ -76,7 +76,10 @@ def test_status_of_a_silent_pod_says_why() -> None:
         ({"training_started_at": None}, "preparing"),
         ({}, "training"),
         ({"ended_at": NOW - 60, "exit_code": 0}, "ended, exit, exit code 0"),
-        ({"ended_at": NOW - 60, "exit_code": 137, "reason": "supervisor killed"}, "ended, supervisor killed, exit code 137"),
+        (
+            {"ended_at": NOW - 60, "exit_code": 137, "reason": "supervisor killed"},
+            "ended, supervisor killed, exit code 137",
+        ),
         ({"ended_at": NOW - 60}, "ended, exit, exit code unknown"),
     ],
 )
