@@ -124,9 +124,7 @@ class Clone:
 
     def _is_sound(self) -> bool:
         parts = ("objects", "refs", "config")
-        return _reads_as_head(self.git_dir) and all(
-            os.path.exists(os.path.join(self.git_dir, x)) for x in parts
-        )
+        return _reads_as_head(self.git_dir) and all(os.path.exists(os.path.join(self.git_dir, x)) for x in parts)
 
     def _mend_head(self, branch: str) -> None:
         head = os.path.join(self.git_dir, "HEAD")

@@ -66,9 +66,7 @@ class SavedEdits:
         staged = self._write_patch("-staged.patch", "--cached", "HEAD")
         try:
             patch = self._write_patch(".patch", "HEAD")
-            self._copy(
-                entry.partition("\t")[2] for entry in self._clone.paths("ls-files", "--unmerged", "-z")
-            )
+            self._copy(entry.partition("\t")[2] for entry in self._clone.paths("ls-files", "--unmerged", "-z"))
         except GitFailed as failure:
             say(f"{failure}; the edited files themselves are kept")
             self._copy(edited)
@@ -111,9 +109,7 @@ class SavedEdits:
             if path in tracked:
                 continue
             mode, kind, name = attributes.split(" ")
-            obstacle = self._obstacle_above(path, tracked) or self._obstacle_at(
-                path, mode, kind, name, tracked
-            )
+            obstacle = self._obstacle_above(path, tracked) or self._obstacle_at(path, mode, kind, name, tracked)
             if obstacle:
                 moved.append(obstacle)
                 self._move(obstacle)

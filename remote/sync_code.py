@@ -112,9 +112,7 @@ def _receive(clone: Clone, request: Mapping[str, Any]) -> None:
     _note_shallow(clone, request.get("shallow") or [])
     if not clone.has(request["commit"]):
         commit = request["commit"]
-        raise Refused(
-            f"Commit {commit} is not in the pod's clone and was not sent. Run the same command again."
-        )
+        raise Refused(f"Commit {commit} is not in the pod's clone and was not sent. Run the same command again.")
 
 
 def _note_shallow(clone: Clone, commits: list[str]) -> None:

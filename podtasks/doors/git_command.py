@@ -72,9 +72,7 @@ def try_git(
         raise CodeError("git is not installed.", next_step="Install git, then run this again.") from error
 
 
-def run_git(
-    root: Path, words: Sequence[str], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None
-) -> str:
+def run_git(root: Path, words: Sequence[str], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> str:
     """Run git in `root` and return what it printed; bytes that are no UTF-8 survive as surrogates.
 
     Raises:

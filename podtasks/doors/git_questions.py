@@ -131,9 +131,7 @@ def is_contained(root: Path, commit: str, tip: str, *, url: str, branch: str) ->
     return try_git(root, ["merge-base", "--is-ancestor", commit, tip]).returncode == 0
 
 
-def _ask_remote(
-    root: Path, url: str, words: list[str], timeout_s: float
-) -> subprocess.CompletedProcess[bytes]:
+def _ask_remote(root: Path, url: str, words: list[str], timeout_s: float) -> subprocess.CompletedProcess[bytes]:
     try:
         done = try_git(root, words, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:

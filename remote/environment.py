@@ -1,0 +1,207 @@
+"""The Python environment of a run: a venv that sees the image's packages, with the requirements added."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from typing import Any, Callable, Mapping
+
+from image_packages import find_packages, fingerprint, remove_shadows, write_shadows
+from requirements_stamp import stamp_of
+
+_STAMP = "podtasks-stamp.json"
+_CANNOT_EXECUTE, _NOT_FOUND = 126, 127
+# Asked of the image's Python: does it run in a venv itself, and where are its packages?
+_QUERY = """
+import json, os, sys
+places = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
+print(json.dumps({"is_venv": sys.prefix != sys.base_prefix, "places": places}))
+"""
+# Settings of the image or of a surrounding venv that would send the packages elsewhere.
+_MISLEADING = {
+    "PIP_PREFIX",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_TARGET",
+    "PIP_USER",
+    "PYTHONHOME",
+    "UV_PROJECT_ENVIRONMENT",
+    "UV_PYTHON",
+    "UV_SYSTEM_PYTHON",
+    "VIRTUAL_ENV",
+    "__PYVENV_LAUNCHER__",
+}
+
+LogWrite = Callable[[bytes], object]
+
+
+class EnvironmentFailure(Exception):
+    """The environment could not be made; `exit_code` is the one the run ends with."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def prepare_environment(
+    clone: str, requirements: str | None, venv: str, python: str, volume: str, container: str, log_write: LogWrite
+) -> str:
+    """Return the Python to run the training with, after installing what it needs.
+
+    Without a requirements file that is the image's own. Otherwise it is that of a venv, which is made anew
+    when anything it was made from has changed, and left alone (no process is started) when nothing has.
+
+    Args:
+        clone: the training repository.
+        requirements: its requirements file, relative to the clone.
+        venv: `container` (on the container disk, fast) or `volume` (kept over restarts, slow to import).
+        python: the image's Python, a name on the PATH or a path.
+        volume: where the package caches are.
+        container: podtasks's directory on the container disk.
+        log_write: is given each line of the installers' output.
+
+    Raises:
+        EnvironmentFailure: there is no such Python, or a package cannot be installed.
+    """
+    image_python = shutil.which(python)
+    if image_python is None:
+        raise EnvironmentFailure(f"The image has no {python!r}; set `python` in invoke.yaml.", _NOT_FOUND)
+    file = os.path.join(clone, requirements or "")
+    if not requirements or not os.path.isfile(file):
+        reason = f"there is no {requirements}" if requirements else "no requirements file is set"
+        log_write(os.fsencode(f"{reason}: the image's own Python runs the training\n"))
+        return image_python
+    place = os.path.join(container, "venv")
+    if venv == "volume":
+        place = os.path.join(volume, ".venvs", os.path.basename(os.path.abspath(clone)))
+    wanted = stamp_of(clone, file, image_python, venv)
+    builder = _Builder(place, image_python, _variables(volume), clone, log_write)
+    try:
+        if not builder.is_made_from(wanted):
+            builder.build(file, wanted)
+    except OSError as error:
+        raise EnvironmentFailure(f"The environment could not be written: {error}.", 1) from error
+    return builder.python
+
+
+def _variables(volume: str) -> dict[str, str]:
+    """Return the environment of the installers. No hard links on MooseFS: uv would hang."""
+    variables = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+    variables.update(
+        UV_CACHE_DIR=os.path.join(volume, ".cache", "uv"),
+        UV_LINK_MODE="copy",
+        UV_NO_PROGRESS="1",
+        UV_PYTHON_DOWNLOADS="never",
+        PIP_CACHE_DIR=os.path.join(volume, ".cache", "pip"),
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_PROGRESS_BAR="off",
+        PIP_NO_INPUT="1",
+        NO_COLOR="1",
+    )
+    return variables
+
+
+class _Builder:
+    """Makes the venv at `place` on top of the image's Python."""
+
+    def __init__(
+        self, place: str, image_python: str, variables: Mapping[str, str], clone: str, log_write: LogWrite
+    ) -> None:
+        self._place, self._image_python, self._clone = place, image_python, clone
+        self._variables, self._log_write = variables, log_write
+        self._uv = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(image_python))
+        self.python = os.path.join(place, "bin", "python")
+
+    def is_made_from(self, wanted: Mapping[str, Any]) -> bool:
+        """Say whether the venv is finished and was made from the same things."""
+        try:
+            with open(os.path.join(self._place, _STAMP), encoding="utf-8") as file:
+                made = json.load(file)
+        except (OSError, ValueError):
+            return False
+        packages = made.pop("packages")
+        is_same = made == wanted and fingerprint(packages["places"]) == packages["fingerprint"]
+        return is_same and os.access(self.python, os.X_OK)
+
+    def build(self, requirements: str, stamp: Mapping[str, Any]) -> None:
+        """Make the venv anew. The stamp is written last: an interrupted build is none."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(os.path.join(self._place, _STAMP))
+        if os.path.isdir(self._place) and not os.path.islink(self._place):
+            shutil.rmtree(self._place)
+        elif os.path.lexists(self._place):
+            os.unlink(self._place)
+        os.makedirs(os.path.dirname(self._place), exist_ok=True)
+        image = self._ask_image()
+        self._make_venv()
+        site_packages = self._site_packages()
+        if image["is_venv"]:
+            _show_through(site_packages, image["places"])
+        if self._uv:
+            write_shadows(find_packages(image["places"]), site_packages)
+            self._run(self._uv, "pip", "install", "--python", self.python, "-r", requirements)
+            remove_shadows(site_packages)
+        else:
+            self._install_with_pip(requirements)
+        places = image["places"]
+        packages = {"places": places, "fingerprint": fingerprint(places)}
+        with open(os.path.join(self._place, _STAMP), "w", encoding="utf-8") as file:
+            json.dump({**stamp, "packages": packages}, file)
+
+    def _ask_image(self) -> dict[str, Any]:
+        words = [self._image_python, "-E", "-c", _QUERY]
+        done = subprocess.run(words, env=self._variables, stdout=subprocess.PIPE, check=False)
+        if done.returncode != 0:
+            raise EnvironmentFailure(f"{self._image_python} does not run.", _CANNOT_EXECUTE)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def _make_venv(self) -> None:
+        if self._uv:
+            words = ("venv", "--quiet", "--no-project", "--python", self._image_python)
+            self._run(self._uv, *words, "--system-site-packages", self._place)
+        else:
+            words = ("-m", "venv", "--system-site-packages", "--without-pip", self._place)
+            self._run(self._image_python, *words)
+
+    def _site_packages(self) -> str:
+        words = [self.python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        done = subprocess.run(words, env=self._variables, stdout=subprocess.PIPE, check=False)
+        if done.returncode != 0:
+            raise EnvironmentFailure(f"The venv at {self._place} does not run.", _CANNOT_EXECUTE)
+        return os.fsdecode(done.stdout[:-1])
+
+    def _install_with_pip(self, requirements: str) -> None:
+        """Install with the image's pip, which the venv sees, or with Python's bundled one."""
+        asked = [self.python, "-m", "pip", "--version"]
+        if subprocess.run(asked, env=self._variables, capture_output=True, check=False).returncode != 0:
+            self._run(self.python, "-m", "ensurepip")
+        self._run(self.python, "-m", "pip", "install", "-r", requirements)
+
+    def _run(self, *words: str) -> None:
+        """Run an installer in the clone, its output going to the log. Raise EnvironmentFailure if it fails."""
+        with subprocess.Popen(
+            words,
+            cwd=self._clone,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                self._log_write(line)
+        if process.returncode != 0:
+            name = " ".join([os.path.basename(words[0]), *words[1:3]])
+            raise EnvironmentFailure(
+                f"The environment could not be made: `{name}` ended with exit code {process.returncode}.",
+                process.returncode if process.returncode > 0 else 128 - process.returncode,
+            )
+
+
+def _show_through(site_packages: str, places: list[str]) -> None:
+    """Let the venv see the packages of an image whose Python is in a venv: a venv of a venv does not."""
+    with open(os.path.join(site_packages, "podtasks-image.pth"), "w", encoding="utf-8") as file:
+        file.writelines(f"import site; site.addsitedir({place!r})\n" for place in places)
