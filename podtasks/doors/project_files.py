@@ -103,6 +103,8 @@ def write_identity_value(path: Path, key: str, value: str) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file's contents in one step, readable by its owner only."""
+    # A symbolic link (say, to a folder of secrets, on another disk even) stays one.
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -110,8 +112,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # A symbolic link (say, to a folder of secrets) stays one.
-        os.replace(temporary, path.resolve())
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
