@@ -71,12 +71,13 @@ class ProjectFiles:
         It waits for the other one. The lock dies with its holder.
         """
         with open(self.ensure_state_folder() / f"{name}.lock", "w") as file:
+            first = True
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield True
             except BlockingIOError:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                yield False
+                first = False
+            yield first
 
 
 def read_identity(path: Path) -> dict[str, str]:
