@@ -23,8 +23,13 @@ def main() -> int:
     record = run_record.read(run_dir)
     try:
         python = prepare_environment(
-            record["clone"], record["requirements"], record["venv"], record["python"],
-            record.get("volume") or volume_directory(), container_directory(), write_log,
+            record["clone"],
+            record["requirements"],
+            record["venv"],
+            record["python"],
+            record.get("volume") or volume_directory(),
+            container_directory(),
+            write_log,
         )
     except EnvironmentFailure as failure:
         write_log(f"podtasks: {failure}\n")

@@ -177,8 +177,18 @@ class Guard:
             self.holder.role = "follow"
         lease = {} if self.lease is None else self.lease
         who, pgid = lease.get("who") or str(run.get("who", "")), lease.get("pgid")
-        self.take(connection, "run", {"who": who, "run_id": run["run_id"], "run": run, "pid": request["pid"],
-                                      "pgid": pgid, "ending": lease.get("ending")})
+        self.take(
+            connection,
+            "run",
+            {
+                "who": who,
+                "run_id": run["run_id"],
+                "run": run,
+                "pid": request["pid"],
+                "pgid": pgid,
+                "ending": lease.get("ending"),
+            },
+        )
         self.last_run_id = run["run_id"]
         for name in ("grace", "reconnect"):
             self.deadlines.pop(name, None)
@@ -294,8 +304,16 @@ class Guard:
         for pid, kill in ((lease.get("pgid"), os.killpg), (supervisor_of(lease), os.kill)):
             send_kill(pid, kill)
         run = lease["run"]
-        words = [sys.executable, os.path.join(str(run["kit"]), "run_record.py"), "finish", str(run["run_dir"]),
-                 "--exit-code", "137", "--reason", reason]
+        words = [
+            sys.executable,
+            os.path.join(str(run["kit"]), "run_record.py"),
+            "finish",
+            str(run["run_dir"]),
+            "--exit-code",
+            "137",
+            "--reason",
+            reason,
+        ]
         if lease.get("pgid"):
             words += ["--group", str(lease["pgid"])]
         self.set_deadline("finish", FINISH_TIMEOUT_S)
@@ -381,8 +399,9 @@ class Guard:
         """Start a program; call `then` when it has ended (its end closes a pipe that wakes the loop)."""
         reader, writer = os.pipe()
         try:
-            child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sys.stdout, stderr=sys.stdout,
-                                     pass_fds=(writer,))
+            child = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=sys.stdout, stderr=sys.stdout, pass_fds=(writer,)
+            )
         except OSError as error:
             say(f"cannot start {words}: {error}")
             os.close(reader)

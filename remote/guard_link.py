@@ -109,8 +109,13 @@ def start_guard() -> None:
     environ.pop("PODTASKS_HOST_KEY", None)
     with open(os.path.join(directory, "guard.log"), "ab") as log:
         subprocess.Popen(
-            [sys.executable, program], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ,
-            cwd="/", start_new_session=True,
+            [sys.executable, program],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environ,
+            cwd="/",
+            start_new_session=True,
         )
 
 

@@ -42,10 +42,18 @@ def main(request: dict[str, Any]) -> None:
         record_refusal(run_dir, refusal)
         refusal.answer["archived"] = archived
         raise
-    answer.give({
-        "run_id": record["run_id"], "run_dir": run_dir, "log": record["log"], "log_start": record["log_start"],
-        "session": train_session.NAME, "archived": archived, "linked": links.linked, "notes": links.notes,
-    })
+    answer.give(
+        {
+            "run_id": record["run_id"],
+            "run_dir": run_dir,
+            "log": record["log"],
+            "log_start": record["log_start"],
+            "session": train_session.NAME,
+            "archived": archived,
+            "linked": links.linked,
+            "notes": links.notes,
+        }
+    )
 
 
 def require_lease(request: dict[str, Any]) -> None:
@@ -83,8 +91,7 @@ def create_record(request: dict[str, Any], volume: str) -> str:
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, "ab") as file:
             log_start = file.seek(0, os.SEEK_END)
-        unknown = ("log_end", "started_at", "training_started_at", "ended_at", "exit_code", "reason",
-                   "supervisor_pid")
+        unknown = ("log_end", "started_at", "training_started_at", "ended_at", "exit_code", "reason", "supervisor_pid")
         record = {**request, "volume": volume, "log": log, "log_start": log_start, **dict.fromkeys(unknown)}
         run_record.create(run_dir, {**record, "launched_at": time.time()})
     except OSError as error:

@@ -35,10 +35,16 @@ def main(request: dict[str, Any]) -> None:
     lost = run_record.finish_lost(volume_directory())
     if lost is not None:
         print(f"run {lost} had no end on record: its pod was lost", file=sys.stderr)
-    answer.give({
-        "ok": True, "token": token, "holder": None, "clone_commits": clone_commits(str(request["clone"])),
-        "installed": installed, "guard": status,
-    })
+    answer.give(
+        {
+            "ok": True,
+            "token": token,
+            "holder": None,
+            "clone_commits": clone_commits(str(request["clone"])),
+            "installed": installed,
+            "guard": status,
+        }
+    )
     hold(link, who, token)
 
 
@@ -53,8 +59,7 @@ def take_lease(who: str) -> tuple[GuardLink, str]:
         return link, reply["token"]
     if reply.get("stopping"):
         raise Refused("The pod is being stopped.", str(reply["stopping"]), ok=False, holder=None)
-    raise Refused("Another run or launch holds the pod.", describe(reply["holder"]), ok=False,
-                  holder=reply["holder"])
+    raise Refused("Another run or launch holds the pod.", describe(reply["holder"]), ok=False, holder=reply["holder"])
 
 
 def describe(holder: dict[str, Any]) -> str:

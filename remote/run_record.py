@@ -148,7 +148,7 @@ def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[os.write(descriptor, view) :]
 
 
 def footer(record: dict[str, Any]) -> bytes:

@@ -25,13 +25,15 @@ def main(request: dict[str, Any]) -> None:
     volume = volume_directory()
     log = os.path.join(volume, "logs", "current.log")
     size, modified = size_and_time(log)
-    answer.give({
-        "guard": guard_status(),
-        "run": newest_record(volume),
-        "log_size": size,
-        "log_modified": modified,
-        "last_lines": last_lines(log, int(request.get("lines") or 0)),
-    })
+    answer.give(
+        {
+            "guard": guard_status(),
+            "run": newest_record(volume),
+            "log_size": size,
+            "log_modified": modified,
+            "last_lines": last_lines(log, int(request.get("lines") or 0)),
+        }
+    )
 
 
 def guard_status() -> dict[str, Any] | None:

@@ -83,8 +83,13 @@ def _runpodctl(words: list[str], environ: dict[str, str]) -> str:
     if program is None:
         raise FileNotFoundError("runpodctl is not installed")
     done = subprocess.run(
-        [program, *words], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, timeout=_timeout_s(), check=False,
+        [program, *words],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=_timeout_s(),
+        check=False,
     )
     output = done.stdout.decode(errors="replace").strip()
     if done.returncode != 0:

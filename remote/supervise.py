@@ -165,8 +165,15 @@ class Supervisor:
         """Run a program with its output to the log; return its exit code."""
         log = os.open(self.record["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            process = subprocess.Popen(command, cwd=directory, env=environ, stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         except OSError as error:
             run_record.append(self.record["log"], os.fsencode(f"podtasks: cannot start {command}: {error}\n"))
             return 126 if isinstance(error, PermissionError) else 127

@@ -34,12 +34,45 @@ def start(run_dir: str, errors: str) -> int:
     goes to the file `errors`. Raise Refused with what tmux said when it fails.
     """
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervise.py")
-    done = tmux([
-        "-u", "new-session", "-d", "-P", "-F", "#{pane_pid}", "-s", NAME, "-x", "200", "-y", "50", "-c", "/",
-        *map(word, ["env", "-i", *supervisor_environ(), "sh", "-c", 'exec "$@" 2>>"$0"', errors,
-                    sys.executable, program, run_dir]),
-        ";", "set-option", "-t", NAME, "destroy-unattached", "off",
-    ])
+    done = tmux(
+        [
+            "-u",
+            "new-session",
+            "-d",
+            "-P",
+            "-F",
+            "#{pane_pid}",
+            "-s",
+            NAME,
+            "-x",
+            "200",
+            "-y",
+            "50",
+            "-c",
+            "/",
+            *map(
+                word,
+                [
+                    "env",
+                    "-i",
+                    *supervisor_environ(),
+                    "sh",
+                    "-c",
+                    'exec "$@" 2>>"$0"',
+                    errors,
+                    sys.executable,
+                    program,
+                    run_dir,
+                ],
+            ),
+            ";",
+            "set-option",
+            "-t",
+            NAME,
+            "destroy-unattached",
+            "off",
+        ]
+    )
     if done.returncode != 0 and not done.stdout.strip().isdigit():
         raise Refused("tmux could not start the session.", done.stderr.decode(errors="replace").strip())
     return int(done.stdout)
@@ -116,7 +149,8 @@ def tmux(words: list[str]) -> subprocess.CompletedProcess[bytes]:
     environ = {name: os.environ[name] for name in passed_on if name in os.environ}
     environ.setdefault("TERM", "xterm-256color")
     try:
-        return subprocess.run(["tmux", *words], stdin=subprocess.DEVNULL, capture_output=True, env=environ,
-                              timeout=TIMEOUT_S, check=False)
+        return subprocess.run(
+            ["tmux", *words], stdin=subprocess.DEVNULL, capture_output=True, env=environ, timeout=TIMEOUT_S, check=False
+        )
     except FileNotFoundError:
         raise Refused("tmux is not installed on the pod.", "prepare installs it where apt-get can") from None

@@ -105,14 +105,22 @@ class FakePod:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.clients: list[GuardClient] = []
         self.pod_environ = {
-            "RUNPOD_POD_ID": "pod123", "RUNPOD_API_KEY": API_KEY, "POD_VARIABLE": "two\nlines",
-            "PATH": f"{self.programs}:{os.environ['PATH']}", "HOME": str(root),
-            "RUNPOD_API_URL": "http://127.0.0.1:9/v2", "RUNPOD_GRAPHQL_URL": "http://127.0.0.1:9/graphql",
+            "RUNPOD_POD_ID": "pod123",
+            "RUNPOD_API_KEY": API_KEY,
+            "POD_VARIABLE": "two\nlines",
+            "PATH": f"{self.programs}:{os.environ['PATH']}",
+            "HOME": str(root),
+            "RUNPOD_API_URL": "http://127.0.0.1:9/v2",
+            "RUNPOD_GRAPHQL_URL": "http://127.0.0.1:9/graphql",
         }
         self.environ = {
-            "PATH": self.pod_environ["PATH"], "HOME": str(root), "TMUX_TMPDIR": str(root / "tmux"),
-            "PODTASKS_DIR": str(self.directory), "PODTASKS_VOLUME": str(self.volume),
-            "PODTASKS_ENVIRON_FILE": str(root / "environ"), "PODTASKS_SETTLE_S": "30",
+            "PATH": self.pod_environ["PATH"],
+            "HOME": str(root),
+            "TMUX_TMPDIR": str(root / "tmux"),
+            "PODTASKS_DIR": str(self.directory),
+            "PODTASKS_VOLUME": str(self.volume),
+            "PODTASKS_ENVIRON_FILE": str(root / "environ"),
+            "PODTASKS_SETTLE_S": "30",
         }
         self.write_environ()
         self.add_program("runpodctl", f'echo "$*" >>{_quoted(self.stops)}')
@@ -146,8 +154,12 @@ class FakePod:
     def start(self, words: list[str], **settings: str) -> subprocess.Popen[bytes]:
         """Start a program in a session of its own, to be killed with all it started at the end."""
         process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**self.environ, **settings}, start_new_session=True,
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**self.environ, **settings},
+            start_new_session=True,
         )
         self.processes.append(process)
         return process
@@ -157,8 +169,12 @@ class FakePod:
         log = (self.directory / "guard.log").open("ab")
         with log:
             guard = subprocess.Popen(
-                [sys.executable, str(self.kit / "guard.py")], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**self.environ, **settings}, start_new_session=True,
+                [sys.executable, str(self.kit / "guard.py")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self.environ, **settings},
+                start_new_session=True,
             )
         self.processes.append(guard)
         wait_until(self.answers, "the guard")
@@ -202,11 +218,12 @@ class FakePod:
         assert out.count(b"\n") == 1, (out, err)
         return process.returncode, as_object(out)
 
-    def prepare(self, who: str = "a tester") -> str:
-        """Hold the prepare lease until the test ends; return its token."""
-        reply = self.client().ask("prepare", who=who)
+    def prepare(self, who: str = "a tester") -> tuple[GuardClient, str]:
+        """Hold the prepare lease; return its connection and its token."""
+        client = self.client()
+        reply = client.ask("prepare", who=who)
         assert reply["ok"], reply
-        return str(reply["token"])
+        return client, str(reply["token"])
 
     # Runs
 
@@ -215,18 +232,36 @@ class FakePod:
         path = self.clone / "train.py"
         path.write_text(script)
         return {
-            "run_id": "digits-20261123-120000-3f2a1b9", "config": "configs/digits.yaml", "clone": str(self.clone),
-            "commit": COMMIT, "branch": "main", "code": "local", "command": [sys.executable, "train.py"],
-            "script_env": {}, "output_dir": None, "checkpoint_pattern": "checkpoint-*", "checkpoint": None,
-            "force_restart": False, "requirements": None, "venv": "container", "python": "python", "links": {},
-            "pod": {"id": "pod123", "gpu": "NVIDIA GeForce RTX 4090", "usd_per_hour": 0.69}, "when_done": "stop",
-            "max_hours": None, "stop_grace_s": 30, "volume": str(self.volume), **fields,
+            "run_id": "digits-20261123-120000-3f2a1b9",
+            "config": "configs/digits.yaml",
+            "clone": str(self.clone),
+            "commit": COMMIT,
+            "branch": "main",
+            "code": "local",
+            "command": [sys.executable, "train.py"],
+            "script_env": {},
+            "output_dir": None,
+            "checkpoint_pattern": "checkpoint-*",
+            "checkpoint": None,
+            "force_restart": False,
+            "requirements": None,
+            "venv": "container",
+            "python": "python",
+            "links": {},
+            "pod": {"id": "pod123", "gpu": "NVIDIA GeForce RTX 4090", "usd_per_hour": 0.69},
+            "when_done": "stop",
+            "max_hours": None,
+            "stop_grace_s": 30,
+            "volume": str(self.volume),
+            **fields,
         }
 
     def launch(self, script: str, **fields: object) -> dict[str, Any]:
         """Prepare and launch a training; return the launch's answer."""
         request = self.request(script, **fields)
-        code, answer = self.run_program("launch.py", {**request, "token": self.prepare()})
+        client, token = self.prepare()
+        code, answer = self.run_program("launch.py", {**request, "token": token})
+        client.close()
         assert code == 0, answer
         return answer
 
@@ -241,7 +276,7 @@ class FakePod:
 
     def wait_for_stop(self) -> list[str]:
         """Wait until the pod was told to stop; return what runpodctl was told."""
-        wait_until(self.stops.exists, "the pod being stopped")
+        wait_until(lambda: self.stops.exists() and self.stops.read_bytes().endswith(b"\n"), "the pod being stopped")
         return self.stops.read_text().splitlines()
 
     def log(self) -> bytes:

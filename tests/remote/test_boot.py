@@ -39,20 +39,47 @@ class Booted:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(pod.root / "key")], check=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(pod.root / "host")], check=True)
         self.environ = {
-            **pod.environ, **pod.pod_environ, "HOME": "/root", "PODTASKS_START_SCRIPT": str(self.start_script),
+            **pod.environ,
+            **pod.pod_environ,
+            "HOME": "/root",
+            "PODTASKS_START_SCRIPT": str(self.start_script),
             "PODTASKS_HOST_KEY": base64.b64encode((pod.root / "host").read_bytes()).decode(),
             "PODTASKS_HOST_PUBLIC_KEY": (pod.root / "host.pub").read_text().strip(),
-            "PUBLIC_KEY": (pod.root / "key.pub").read_text().strip(), "PODTASKS_ENVIRON_FILE": "/proc/1/environ",
+            "PUBLIC_KEY": (pod.root / "key.pub").read_text().strip(),
+            "PODTASKS_ENVIRON_FILE": "/proc/1/environ",
         }
 
     def boot(self, **settings: str) -> subprocess.Popen[bytes]:
         """Start boot.sh as process 1."""
-        words = ["bwrap", "--unshare-pid", "--as-pid-1", "--dev-bind", "/", "/", "--proc", "/proc",
-                 "--bind", str(self.ssh), "/etc/ssh", "--bind", str(self.home), "/root", "--tmpfs", "/run",
-                 "bash", str(self.pod.directory / "boot.sh")]
+        words = [
+            "bwrap",
+            "--unshare-pid",
+            "--as-pid-1",
+            "--dev-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--bind",
+            str(self.ssh),
+            "/etc/ssh",
+            "--bind",
+            str(self.home),
+            "/root",
+            "--tmpfs",
+            "/run",
+            "bash",
+            str(self.pod.directory / "boot.sh"),
+        ]
         with (self.pod.root / "boot.log").open("wb") as log:
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       env={**self.environ, **settings}, start_new_session=True)
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**self.environ, **settings},
+                start_new_session=True,
+            )
         self.pod.processes.append(process)
         return process
 
@@ -72,9 +99,23 @@ class Booted:
         """Run a command on the pod as the client does: the host key is known beforehand."""
         known = self.pod.root / "known_hosts"
         known.write_text(f"[127.0.0.1]:{self.port} {(self.pod.root / 'host.pub').read_text()}")
-        words = ["ssh", "-F", "none", "-p", str(self.port), "-i", str(self.pod.root / "key"),
-                 "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes",
-                 "root@127.0.0.1", command]
+        words = [
+            "ssh",
+            "-F",
+            "none",
+            "-p",
+            str(self.port),
+            "-i",
+            str(self.pod.root / "key"),
+            "-o",
+            f"UserKnownHostsFile={known}",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "BatchMode=yes",
+            "root@127.0.0.1",
+            command,
+        ]
         return subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
@@ -110,7 +151,9 @@ def test_an_image_without_start_script_gets_sshd_with_the_key_made_for_it(booted
     booted.boot()
     wait_until(lambda: booted.run_over_ssh("true").returncode == 0, "ssh")
     assert booted.run_over_ssh("ls /etc/ssh").stdout.split() == [
-        "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub", "sshd_config",
+        "ssh_host_ed25519_key",
+        "ssh_host_ed25519_key.pub",
+        "sshd_config",
     ]
     assert booted.run_over_ssh("stat -c %a /etc/ssh/ssh_host_ed25519_key").stdout == "600\n"
     assert "starting sshd" in booted.said()
@@ -185,7 +228,7 @@ def test_an_image_without_python_stops_its_pod(booted: Booted) -> None:
         assert found is not None
         (programs / name).symlink_to(found)
     shutil.copy(booted.pod.programs / "runpodctl", programs / "runpodctl")
-    (programs / "apt-get").write_text("#!/bin/sh\necho \"apt-get $*\"\nexit 100\n")
+    (programs / "apt-get").write_text('#!/bin/sh\necho "apt-get $*"\nexit 100\n')
     (programs / "apt-get").chmod(0o755)
     booted.environ["PATH"] = str(programs)
     bwrap = shutil.which("bwrap")
@@ -198,6 +241,11 @@ def test_an_image_without_python_stops_its_pod(booted: Booted) -> None:
 
 def start_inside(pid_1: int, words: list[str], booted: Booted) -> None:
     """Start a program in the sandbox of process 1."""
-    entered = subprocess.Popen(["nsenter", "-t", str(pid_1), "-p", "-m", *words], stdin=subprocess.DEVNULL,
-                               env={**booted.environ}, start_new_session=True, stdout=sys.stderr)
+    entered = subprocess.Popen(
+        ["nsenter", "-t", str(pid_1), "-p", "-m", *words],
+        stdin=subprocess.DEVNULL,
+        env={**booted.environ},
+        start_new_session=True,
+        stdout=sys.stderr,
+    )
     booted.pod.processes.append(entered)

@@ -49,10 +49,17 @@ class Followed:
 
     def run(self) -> GuardClient:
         """Take the lease for the run, as its supervisor does."""
-        token, client = self.pod.prepare(), self.pod.client()
-        run = {"run_id": "r-1", "run_dir": str(self.run_dir), "kit": str(self.pod.kit), "when_done": "stop",
-               "max_hours": None}
+        launcher, token = self.pod.prepare()
+        client = self.pod.client()
+        run = {
+            "run_id": "r-1",
+            "run_dir": str(self.run_dir),
+            "kit": str(self.pod.kit),
+            "when_done": "stop",
+            "max_hours": None,
+        }
         assert client.ask("run", token=token, pid=0, run=run)["ok"]
+        launcher.close()
         return client
 
     def follow(self, offset: int = 0, **settings: str) -> Following:
@@ -129,7 +136,7 @@ def test_rule_1_bytes_come_once_in_order_and_unchanged(followed: Followed, offse
     following = followed.follow(offset)
     following.wait_for_bytes(100_000 - offset)
     for start in range(100_000, len(OUTPUT), 7000):
-        followed.append(OUTPUT[start:start + 7000])
+        followed.append(OUTPUT[start : start + 7000])
     following.wait_for_bytes(len(OUTPUT) - offset)
     followed.end()
     followed.pod.client().ask("status")
@@ -299,8 +306,12 @@ def test_the_footer_is_delivered_before_the_pod_is_stopped(pod: FakePod) -> None
     request = {"run_dir": answer["run_dir"], "log": answer["log"], "offset": answer["log_start"]}
     with (pod.root / "received").open("wb") as received:
         follower = subprocess.Popen(
-            [sys.executable, str(pod.kit / "follow_log.py")], stdin=subprocess.PIPE, stdout=received,
-            stderr=subprocess.PIPE, env=pod.environ, start_new_session=True,
+            [sys.executable, str(pod.kit / "follow_log.py")],
+            stdin=subprocess.PIPE,
+            stdout=received,
+            stderr=subprocess.PIPE,
+            env=pod.environ,
+            start_new_session=True,
         )
     pod.processes.append(follower)
     assert follower.stdin is not None

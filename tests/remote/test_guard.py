@@ -26,15 +26,23 @@ def a_run(pod: FakePod, **fields: object) -> dict[str, Any]:
     log.write_bytes(b"header\nno newline at the end")
     record = {"run_id": "r-1", "log": str(log), "log_start": 0, "ended_at": None, "exit_code": None}
     (run_dir / "run.json").write_text(json.dumps(record))
-    return {"run_id": "r-1", "run_dir": str(run_dir), "kit": str(pod.kit), "when_done": "stop",
-            "max_hours": None, "stop_grace_s": 0, **fields}
+    return {
+        "run_id": "r-1",
+        "run_dir": str(run_dir),
+        "kit": str(pod.kit),
+        "when_done": "stop",
+        "max_hours": None,
+        "stop_grace_s": 0,
+        **fields,
+    }
 
 
 def start_run(pod: FakePod, **fields: object) -> GuardClient:
     """Take the lease for a run, as a supervisor does; return its connection."""
-    token = pod.prepare()
+    launcher, token = pod.prepare()
     client = pod.client()
     assert client.ask("run", token=token, pid=0, run=a_run(pod, **fields)) == {"ok": True}
+    launcher.close()
     return client
 
 
@@ -77,7 +85,7 @@ def test_prepare_is_exclusive_and_names_its_holder_until_its_connection_closes(p
 
 def test_a_run_needs_the_token_of_the_prepare_lease(pod: FakePod) -> None:
     pod.start_guard()
-    token = pod.prepare()
+    _, token = pod.prepare()
     client = pod.client()
     assert not client.ask("run", token="guessed", pid=0, run=a_run(pod))["ok"]
     assert client.ask("run", token=token, pid=0, run=a_run(pod))["ok"]
@@ -141,6 +149,18 @@ def test_followers_are_told_of_the_end_and_waited_for(pod: FakePod) -> None:
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
+def test_whoever_launched_counts_as_a_follower_until_it_closes_its_connection(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_FOLLOWERS_S="30")
+    launcher, token = pod.prepare()
+    run = pod.client()
+    run.ask("run", token=token, pid=0, run=a_run(pod))
+    run.ask("ended", exit_code=0, reason="finished")
+    assert pod.status()["followers"] == 1
+    assert not pod.stops.exists()
+    launcher.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
 def test_a_follower_that_hangs_does_not_keep_the_pod(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_FOLLOWERS_S="0.1")
     run, follower = start_run(pod), pod.client()
@@ -195,7 +215,7 @@ def test_a_supervisor_that_hangs_is_killed_with_its_run(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_OVERTIME_S="0.1")
     supervisor = pod.start([sys.executable, "-c", PRETENDED_SUPERVISOR])
     first_line(supervisor)
-    client, token = pod.client(), pod.prepare()
+    client, (_, token) = pod.client(), pod.prepare()
     client.ask("run", token=token, pid=supervisor.pid, run=a_run(pod, stop_grace_s=-15))
     pod.client().ask("end", reason="user")
     assert supervisor.wait(timeout=10) == -signal.SIGKILL

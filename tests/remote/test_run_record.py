@@ -48,15 +48,23 @@ def output_log(run_dir: str) -> bytes:
     return (Path(run_dir) / "output.log").read_bytes()
 
 
-@pytest.mark.parametrize(("output", "exit_code", "reason", "expected"), [
-    (b"last\n", 0, "finished", b"last\nEXIT_CODE=0\n"),
-    (b"last", 1, "failed", b"last\nEXIT_CODE=1\n"),
-    (b"50%\r60%\r", 0, "finished", b"50%\r60%\r\nEXIT_CODE=0\n"),
-    (b"\xff\xfe\n", 143, "user", b"\xff\xfe\nENDED: user\nEXIT_CODE=143\n"),
-    (b"", 137, "two\nlines", b"ENDED: two\\nlines\nEXIT_CODE=137\n"),
-])
+@pytest.mark.parametrize(
+    ("output", "exit_code", "reason", "expected"),
+    [
+        (b"last\n", 0, "finished", b"last\nEXIT_CODE=0\n"),
+        (b"last", 1, "failed", b"last\nEXIT_CODE=1\n"),
+        (b"50%\r60%\r", 0, "finished", b"50%\r60%\r\nEXIT_CODE=0\n"),
+        (b"\xff\xfe\n", 143, "user", b"\xff\xfe\nENDED: user\nEXIT_CODE=143\n"),
+        (b"", 137, "two\nlines", b"ENDED: two\\nlines\nEXIT_CODE=137\n"),
+    ],
+)
 def test_finish_writes_the_footer_on_a_fresh_line(
-    run_record: Any, volume: Path, output: bytes, exit_code: int, reason: str, expected: bytes  # noqa: ANN401
+    run_record: Any,
+    volume: Path,
+    output: bytes,
+    exit_code: int,
+    reason: str,
+    expected: bytes,
 ) -> None:
     run_dir = make_run(run_record, volume, output)
     run_record.finish(run_dir, exit_code, reason)
@@ -77,7 +85,9 @@ def test_finish_again_changes_nothing(run_record: Any, volume: Path) -> None:  #
 
 @pytest.mark.parametrize("footer_written", [False, True])
 def test_finish_goes_on_where_a_killed_one_left_off(
-    run_record: Any, volume: Path, footer_written: bool  # noqa: ANN401
+    run_record: Any,
+    volume: Path,
+    footer_written: bool,
 ) -> None:
     run_dir = make_run(run_record, volume, b"EXIT_CODE=0")
     log = volume / "logs" / "current.log"
@@ -112,7 +122,9 @@ def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: Any, vol
 
 @pytest.mark.parametrize("text", ["", '{"run_id": "r-', "[]", "null"])
 def test_a_record_that_cannot_be_read_is_finished_by_its_place(
-    run_record: Any, volume: Path, text: str  # noqa: ANN401
+    run_record: Any,
+    volume: Path,
+    text: str,
 ) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     (Path(run_dir) / "run.json").write_text(text)

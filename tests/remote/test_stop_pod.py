@@ -72,8 +72,16 @@ def stop(pod: FakePod, action: str = "stop", **settings: str) -> Path:
     said = pod.root / "said"
     with said.open("wb") as file:
         words = [sys.executable, str(REMOTE / "stop_pod.py"), action]
-        pod.processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                              env={**pod.environ, **FAST, **settings}, start_new_session=True))
+        pod.processes.append(
+            subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env={**pod.environ, **FAST, **settings},
+                start_new_session=True,
+            )
+        )
     return said
 
 
@@ -95,7 +103,8 @@ def test_terminate_uses_the_words_and_methods_for_it(pod: FakePod, api: Api) -> 
     wait_until(lambda: len(api.requests) >= 2, "both APIs")
     assert pod.stops.read_text().splitlines()[:2] == ["pod delete pod123", "remove pod pod123"]
     assert [(method, path) for method, path, _, _ in api.requests[:2]] == [
-        ("DELETE", "/v2/pods/pod123"), ("POST", "/graphql"),
+        ("DELETE", "/v2/pods/pod123"),
+        ("POST", "/graphql"),
     ]
     assert api.requests[1][3] == {"query": 'mutation { podTerminate(input: {podId: "pod123"}) }'}
 
@@ -168,7 +177,12 @@ def test_missing_certificates_are_installed_once(pod: FakePod, api: Api) -> None
 
 
 def test_other_words_are_refused(pod: FakePod) -> None:
-    done = subprocess.run([sys.executable, str(REMOTE / "stop_pod.py"), "pause"], env=pod.environ,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(REMOTE / "stop_pod.py"), "pause"],
+        env=pod.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0
     assert "usage" in done.stderr

@@ -62,9 +62,13 @@ def test_a_training_that_succeeds_has_header_output_footer_and_stops_the_pod(pod
     assert lines[0] == ""
     assert lines[1].startswith("====== 20")
     assert lines[2:] == [
-        "CONFIG: configs/digits.yaml", "STARTING FRESH", "RUN: digits-20261123-120000-3f2a1b9",
+        "CONFIG: configs/digits.yaml",
+        "STARTING FRESH",
+        "RUN: digits-20261123-120000-3f2a1b9",
         "POD: pod123 (NVIDIA GeForce RTX 4090, $0.69/h)",
-        "COMMIT: 3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40 (main)", "hello", "EXIT_CODE=0",
+        "COMMIT: 3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40 (main)",
+        "hello",
+        "EXIT_CODE=0",
     ]
     assert (Path(answer["run_dir"]) / "output.log").read_bytes() == pod.log()
     assert API_KEY not in (pod.directory / "guard.log").read_text()
@@ -72,12 +76,15 @@ def test_a_training_that_succeeds_has_header_output_footer_and_stops_the_pod(pod
     assert not (pod.directory / "supervisor.pid").exists()
 
 
-@pytest.mark.parametrize(("fields", "line"), [
-    ({"checkpoint": {"path": "/x/checkpoint-200", "step": 200}}, "RESUMING FROM: /x/checkpoint-200"),
-    ({"force_restart": True}, "FORCE RESTART: checkpoints ignored"),
-    ({"config": "a\nEXIT_CODE=0"}, "CONFIG: a\\nEXIT_CODE=0"),
-    ({"pod": {"id": "p", "gpu": None, "usd_per_hour": None}}, "POD: p"),
-])
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"checkpoint": {"path": "/x/checkpoint-200", "step": 200}}, "RESUMING FROM: /x/checkpoint-200"),
+        ({"force_restart": True}, "FORCE RESTART: checkpoints ignored"),
+        ({"config": "a\nEXIT_CODE=0"}, "CONFIG: a\\nEXIT_CODE=0"),
+        ({"pod": {"id": "p", "gpu": None, "usd_per_hour": None}}, "POD: p"),
+    ],
+)
 def test_the_header_tells_what_runs(pod: FakePod, fields: dict[str, object], line: str) -> None:
     pod.start_guard()
     pod.wait_for_end(pod.launch("pass", **fields)["run_dir"])
@@ -87,13 +94,20 @@ def test_the_header_tells_what_runs(pod: FakePod, fields: dict[str, object], lin
     assert sum(text.startswith(starts) for text in lines) == 1
 
 
-@pytest.mark.parametrize(("script", "exit_code", "reason", "footer"), [
-    ("raise SystemExit(7)", 7, "failed", b"EXIT_CODE=7\n"),
-    ("1 / 0", 1, "failed", b"ZeroDivisionError: division by zero\nEXIT_CODE=1\n"),
-    ("import os; os.kill(os.getpid(), 9)", 137, "killed by SIGKILL, perhaps for want of memory",
-     b"ENDED: killed by SIGKILL, perhaps for want of memory\nEXIT_CODE=137\n"),
-    ("import os; os.kill(os.getpid(), 11)", 139, "killed by SIGSEGV", b"ENDED: killed by SIGSEGV\nEXIT_CODE=139\n"),
-])
+@pytest.mark.parametrize(
+    ("script", "exit_code", "reason", "footer"),
+    [
+        ("raise SystemExit(7)", 7, "failed", b"EXIT_CODE=7\n"),
+        ("1 / 0", 1, "failed", b"ZeroDivisionError: division by zero\nEXIT_CODE=1\n"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            137,
+            "killed by SIGKILL, perhaps for want of memory",
+            b"ENDED: killed by SIGKILL, perhaps for want of memory\nEXIT_CODE=137\n",
+        ),
+        ("import os; os.kill(os.getpid(), 11)", 139, "killed by SIGSEGV", b"ENDED: killed by SIGSEGV\nEXIT_CODE=139\n"),
+    ],
+)
 def test_a_training_that_fails_stops_the_pod_with_its_own_exit_code(
     pod: FakePod, script: str, exit_code: int, reason: str, footer: bytes
 ) -> None:
@@ -104,9 +118,14 @@ def test_a_training_that_fails_stops_the_pod_with_its_own_exit_code(
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
-@pytest.mark.parametrize(("command", "exit_code"), [
-    (["/no/such/python", "x"], 127), ([sys.executable, "no such script.py"], 2), (["/etc/passwd"], 126),
-])
+@pytest.mark.parametrize(
+    ("command", "exit_code"),
+    [
+        (["/no/such/python", "x"], 127),
+        ([sys.executable, "no such script.py"], 2),
+        (["/etc/passwd"], 126),
+    ],
+)
 def test_a_training_that_cannot_start_ends_the_run(pod: FakePod, command: list[str], exit_code: int) -> None:
     pod.start_guard()
     record = pod.wait_for_end(pod.launch("pass", command=command)["run_dir"])
@@ -127,7 +146,7 @@ sys.stdout.write('x' * 300_000)
     record = pod.wait_for_end(answer["run_dir"])
     expected = bytes(range(256)) * 500 + b"stderr\r50%\r100%" + b"x" * 300_000 + b"\nEXIT_CODE=0\n"
     assert pod.log().endswith(b"(main)\n" + expected)
-    assert pod.log()[record["log_start"]:record["log_end"]] == (Path(answer["run_dir"]) / "output.log").read_bytes()
+    assert pod.log()[record["log_start"] : record["log_end"]] == (Path(answer["run_dir"]) / "output.log").read_bytes()
 
 
 def test_a_second_run_appends_and_has_its_own_part(pod: FakePod) -> None:
@@ -157,8 +176,13 @@ print(os.getcwd() == os.path.realpath(os.path.dirname(os.path.abspath('train.py'
 """
     pod.wait_for_end(pod.launch(script, script_env={"SHADOWED": "script", "OWN": "a 'b' $(c)"})["run_dir"])
     expected = {
-        "POD_VARIABLE": "two\nlines", "RUNPOD_POD_ID": "pod123", "SHADOWED": "script", "OWN": "a 'b' $(c)",
-        "PYTHONUNBUFFERED": "1", "PODTASKS_DIR": None, "TMUX": None,
+        "POD_VARIABLE": "two\nlines",
+        "RUNPOD_POD_ID": "pod123",
+        "SHADOWED": "script",
+        "OWN": "a 'b' $(c)",
+        "PYTHONUNBUFFERED": "1",
+        "PODTASKS_DIR": None,
+        "TMUX": None,
     }
     assert f"{expected}\nTrue True\n" in pod.log().decode()
 
@@ -166,10 +190,14 @@ print(os.getcwd() == os.path.realpath(os.path.dirname(os.path.abspath('train.py'
 # Ends from outside
 
 
-@pytest.mark.parametrize(("number", "reason"), [
-    (signal.SIGTERM, "SIGTERM: the pod is ending"), (signal.SIGHUP, "the tmux session was ended"),
-    (signal.SIGINT, "interrupted in tmux"),
-])
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGTERM, "SIGTERM: the pod is ending"),
+        (signal.SIGHUP, "the tmux session was ended"),
+        (signal.SIGINT, "interrupted in tmux"),
+    ],
+)
 def test_a_signal_ends_the_training_gently(pod: FakePod, number: int, reason: str) -> None:
     pod.start_guard()
     answer = pod.launch(POLITE)
@@ -251,9 +279,13 @@ def test_where_nothing_restarts_the_guard_the_supervisor_does(pod: FakePod) -> N
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
-@pytest.mark.parametrize(("number", "settings"), [
-    (signal.SIGHUP, {}), (signal.SIGTERM, {"PODTASKS_PLATFORM_GRACE_S": "0.2"}),
-])
+@pytest.mark.parametrize(
+    ("number", "settings"),
+    [
+        (signal.SIGHUP, {}),
+        (signal.SIGTERM, {"PODTASKS_PLATFORM_GRACE_S": "0.2"}),
+    ],
+)
 def test_a_training_that_ignores_sigterm_is_killed(pod: FakePod, number: int, settings: dict[str, str]) -> None:
     pod.environ.update(settings)
     pod.start_guard()
