@@ -14,6 +14,8 @@ from podtasks.emulator.environment import IMAGE_PATH, LOOPBACK
 
 IMAGE_FILES = Path(__file__).parent / "image"
 IMAGE_BIN = "opt/image/bin"
+_ERASE_ATTEMPTS = 5
+HOST_PROGRAMS = "opt/image/host"
 
 _DIRECTORIES = (
     *("dev", "proc", "sys", "usr", "mnt", "srv", "media", "home", "root", "root/.ssh", "opt/image/bin"),
@@ -61,13 +63,19 @@ def wipe(disk: Path) -> None:
 
 
 def erase(folder: Path) -> None:
-    """Delete a directory with all that is in it, write-protected directories included."""
-    try:
-        shutil.rmtree(folder)
-    except PermissionError:
-        for path, _, _ in os.walk(folder):
-            os.chmod(path, 0o700)
-        shutil.rmtree(folder)
+    """Delete a directory with all that is in it, write-protected directories included.
+
+    Another thread may be deleting a part of it: what is already gone is no error.
+    """
+    for _ in range(_ERASE_ATTEMPTS):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except PermissionError:
+            for path, _, _ in os.walk(folder):
+                os.chmod(path, 0o700)
 
 
 def populate(disk: Path, *, hostname: str, ssh_port: int | None, rule: ImageRule) -> None:
@@ -91,6 +99,7 @@ def populate(disk: Path, *, hostname: str, ssh_port: int | None, rule: ImageRule
     _write_etc(disk / "etc", hostname, ssh_port)
     (disk / "root/.bashrc").write_text(_BASHRC)
     _write_programs(disk, rule)
+    _write_own_folders(disk, rule)
 
 
 def _link_system_directories(disk: Path) -> None:
@@ -125,11 +134,32 @@ def _write_programs(disk: Path, rule: ImageRule) -> None:
     without = rule["without"]
     if rule["start_sh"]:
         _install(IMAGE_FILES / "start.sh", disk / "start.sh")
-    if "runpodctl" not in without:
-        _install(IMAGE_FILES / "runpodctl", disk / IMAGE_BIN / "runpodctl")
+    for name in ("runpodctl", "apt-get"):
+        if name not in without:
+            _install(IMAGE_FILES / name, disk / IMAGE_BIN / name)
     for name in ("python", "python3"):
         if name not in without:
             (disk / IMAGE_BIN / name).symlink_to(python_executable())
+
+
+def program_folders(rule: ImageRule) -> list[str]:
+    """Return the folders under /usr that an image has its own of, because it lacks programs in them."""
+    names = ("bin", "sbin", "local/bin", "local/sbin")
+    return [name for name in names if rule["without"] and os.path.isdir(f"/usr/{name}")]
+
+
+def own_folder(disk: Path, name: str) -> Path:
+    """Return the directory on the container disk that is mounted over a folder under /usr."""
+    return disk / "opt/image/usr" / name
+
+
+def _write_own_folders(disk: Path, rule: ImageRule) -> None:
+    """Fill an image's own folders: links to all this machine has there, without what the image lacks."""
+    for name in program_folders(rule):
+        folder = own_folder(disk, name)
+        folder.mkdir(parents=True)
+        for program in set(os.listdir(f"/usr/{name}")) - set(rule["without"]):
+            (folder / program).symlink_to(f"/{HOST_PROGRAMS}/{name}/{program}")
 
 
 def python_executable() -> str:

@@ -98,11 +98,7 @@ def _gpu_types(context: _Context, arguments: Arguments) -> Any:  # noqa: ANN401
     context.caller.require_account()
     wish = arguments.get("input") or {}
     ids = [wish["id"]] if wish.get("id") else wish.get("ids")
-    return [
-        view_gpu_type(context.cloud, gpu)
-        for gpu in catalogue.GPU_TYPES.values()
-        if ids is None or gpu.id in ids
-    ]
+    return [view_gpu_type(context.cloud, gpu) for gpu in catalogue.GPU_TYPES.values() if ids is None or gpu.id in ids]
 
 
 def _update_user_settings(context: _Context, arguments: Arguments) -> Any:  # noqa: ANN401
@@ -231,7 +227,7 @@ def _formatted_error(error: GraphQLError) -> dict[str, Any]:
     formatted: dict[str, Any] = dict(error.formatted)
     if isinstance(cause, CloudError):
         formatted["extensions"] = {"code": cause.code}
-    elif cause is not None:
+    elif cause is not None and not isinstance(cause, GraphQLError):
         _report(cause)
         formatted.update(message=GENERIC_TEXT, extensions={"code": CloudError.code})
     else:

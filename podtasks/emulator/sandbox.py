@@ -137,9 +137,7 @@ class Bubblewrap:
         """Return where processes of the pod find its volume: where it was ordered."""
         return pod.order.volume_mount_path
 
-    def _container(
-        self, monitor: subprocess.Popen[bytes], report: bytes, hostname: str, log_path: Path
-    ) -> Container:
+    def _container(self, monitor: subprocess.Popen[bytes], report: bytes, hostname: str, log_path: Path) -> Container:
         if not report:
             monitor.wait()
             raise SandboxError(f"bwrap ended with code {monitor.returncode}; its words are in {log_path}")
@@ -161,7 +159,7 @@ class Bubblewrap:
         for path in self._read_only_paths():
             words += ["--ro-bind", path, path]
         words += self._uv_words(rule)
-        words += self._mask_words(rule)
+        words += self._own_folder_words(pod, rule)
         volume = self._layout.volume(pod)
         if volume is not None:
             words += ["--bind", str(volume), pod.order.volume_mount_path]
@@ -190,15 +188,13 @@ class Bubblewrap:
                 words += ["--ro-bind", program, f"/{disk.IMAGE_BIN}/{name}"]
         return words
 
-    def _mask_words(self, rule: ImageRule) -> list[str]:
-        """Hide programs an image lacks behind a file that cannot be executed."""
-        mask = self._layout.home / "mask"
-        mask.touch(mode=0o444)
+    def _own_folder_words(self, pod: Pod, rule: ImageRule) -> list[str]:
+        """Mount the folders of an image that lacks programs over this machine's, which stay beside them."""
         words: list[str] = []
-        for name in rule["without"]:
-            for folder in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"):
-                if os.path.lexists(f"{folder}/{name}"):
-                    words += ["--ro-bind", str(mask), os.path.realpath(f"{folder}/{name}")]
+        for name in disk.program_folders(rule):
+            own = disk.own_folder(self._layout.container_disk(pod), name)
+            words += ["--ro-bind", f"/usr/{name}", f"/{disk.HOST_PROGRAMS}/{name}"]
+            words += ["--bind", str(own), f"/usr/{name}"]
         return words
 
 
