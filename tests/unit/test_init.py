@@ -1,0 +1,66 @@
+"""Making a training repository a podtasks project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podtasks.doors.project_files import read_identity
+from podtasks.flows.init import write_project_files
+from podtasks.pure.settings import load_settings
+from podtasks.pure.yaml_text import load_yaml
+
+
+def test_empty_folder_gets_every_file(tmp_path: Path) -> None:
+    assert write_project_files(tmp_path) == [
+        "written  tasks.py",
+        "written  invoke.yaml",
+        "written  .runpod.env.example",
+        "added    .runpod.env, .podtasks/ to .gitignore",
+    ]
+    assert (tmp_path / ".gitignore").read_text() == ".runpod.env\n.podtasks/\n"
+    assert "from podtasks import ns" in (tmp_path / "tasks.py").read_text()
+    assert not (tmp_path / ".runpod.env").exists(), "the user's own file is the user's to make"
+
+
+def test_files_written_give_the_settings_that_hold_without_them(tmp_path: Path) -> None:
+    write_project_files(tmp_path)
+    mapping = load_yaml((tmp_path / "invoke.yaml").read_text())
+    assert isinstance(mapping, dict)
+    identity = read_identity(tmp_path / ".runpod.env.example")
+    written = load_settings(mapping.get("podtasks"), {}, identity, {}, folder="demo")
+    assert written.settings == load_settings(None, {}, None, {}, folder="demo").settings
+    assert written.identity == load_settings(None, {}, None, {}, folder="demo").identity
+
+
+def test_second_time_changes_nothing(tmp_path: Path) -> None:
+    write_project_files(tmp_path)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    assert {line.split()[0] for line in write_project_files(tmp_path)} == {"kept"}
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+
+
+def test_files_there_are_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("mine")
+    (tmp_path / "invoke.yaml").symlink_to("nowhere.yaml")
+    lines = write_project_files(tmp_path)
+    assert lines[:2] == ["kept     tasks.py", "kept     invoke.yaml"]
+    assert (tmp_path / "tasks.py").read_text() == "mine"
+    assert not (tmp_path / "nowhere.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("*.pyc", "*.pyc\n.runpod.env\n.podtasks/\n"),
+        ("*.pyc\n", "*.pyc\n.runpod.env\n.podtasks/\n"),
+        (".podtasks/\n", ".podtasks/\n.runpod.env\n"),
+        (".runpod.env\r\n.podtasks/\r\n", ".runpod.env\r\n.podtasks/\r\n"),
+        ("# not .runpod.env\n", "# not .runpod.env\n.runpod.env\n.podtasks/\n"),
+    ],
+)
+def test_gitignore_gets_only_what_it_lacks(tmp_path: Path, before: str, after: str) -> None:
+    (tmp_path / ".gitignore").write_bytes(before.encode())
+    write_project_files(tmp_path)
+    assert (tmp_path / ".gitignore").read_bytes().decode() == after
