@@ -6,7 +6,8 @@ import os
 import re
 from typing import Any, Mapping
 
-from pod_clone import Clone, GitFailed, Refused, say, without_password
+from answer import Refused
+from pod_clone import Clone, GitFailed, say, without_password
 
 # What git's complaint looks like, and what to say.
 _FAILURES = (
@@ -96,9 +97,9 @@ def _remove_conflicting(clone: Clone, branch: str) -> None:
 def _explain(branch: str, url: str, stderr: str) -> Refused:
     for pattern, text in _FAILURES:
         if re.search(pattern, stderr):
-            return Refused(text.format(branch=branch, url=url), stderr)
+            return Refused(text.format(branch=branch, url=url), without_password(stderr))
     failure = GitFailed(("fetch",), stderr)
     if failure.is_damage:
         return failure
     reason = str(failure).split(": ", 1)[-1]
-    return Refused(f"{url} cannot be fetched from: {reason}. Try again, or use --code local.", stderr)
+    return Refused(f"{url} cannot be fetched from: {reason}. Try again, or use --code local.", without_password(stderr))

@@ -1,34 +1,27 @@
+#!/usr/bin/env python3
 """Find the checkpoint a run resumes from.
 
-One JSON object on stdin: {"clone", "directory", "pattern", "resume_from": null or a path}. One JSON line on
-stdout: {"found": {"path", "step"} or null, "skipped": [{"path", "why"}]}, or {"error", "detail"} with exit
-code 20 when the checkpoint that was asked for is missing or not complete.
+In: {"clone", "directory", "pattern", "resume_from": null or a path, "links": {name in the clone: folder on
+the volume}, may be left out}. Out: {"found": {"path", "step"} or null, "skipped": [{"path", "why"}]}; refused
+when the checkpoint that was asked for is missing or not complete.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import sys
 from typing import Any, Mapping
 
+import answer
+from answer import Refused
 from checkpoints import find_newest, has_trainer_state, step_of, why_incomplete
-
-EXIT_REFUSED = 20
-
-
-class Refused(Exception):
-    """The checkpoint that was asked for cannot be used; `detail` says more."""
-
-    def __init__(self, error: str, detail: str = "") -> None:
-        super().__init__(error)
-        self.detail = detail
+from pod_environ import volume_directory
 
 
 def find(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
     """Given the request described above, return the answer. Raise Refused where `resume_from` is unusable."""
-    directory = os.path.join(request["clone"], request["directory"])
+    directory = _behind_links(request, volume)
     if request.get("resume_from"):
         path = _resume_from(request["resume_from"], [request["clone"], directory, volume], request["pattern"])
         return {"found": {"path": path, "step": step_of(path)}, "skipped": []}
@@ -37,6 +30,20 @@ def find(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Refused("The checkpoints on the pod cannot be listed.", str(error)) from None
     return {"found": found and found._asdict(), "skipped": [entry._asdict() for entry in skipped]}
+
+
+def _behind_links(request: Mapping[str, Any], volume: str) -> str:
+    """Return the output directory; where a link into the volume is still to be made, what it will lead to.
+
+    A new clone beside old checkpoints would start fresh otherwise: the links are made at the launch.
+    """
+    clone = str(request["clone"])
+    directory = os.path.normpath(os.path.join(clone, request["directory"]))
+    for name, folder in (request.get("links") or {}).items():
+        link = os.path.normpath(os.path.join(clone, name))
+        if not os.path.lexists(link) and (directory + os.sep).startswith(link + os.sep):
+            return os.path.normpath(os.path.join(volume, folder, os.path.relpath(directory, link)))
+    return directory
 
 
 def _resume_from(wanted: str, bases: list[str], pattern: str) -> str:
@@ -55,16 +62,10 @@ def _resume_from(wanted: str, bases: list[str], pattern: str) -> str:
     return path
 
 
-def main() -> int:
-    """Read the request, answer it. Return the exit code."""
-    request = json.loads(sys.stdin.readline())
-    try:
-        answer = find(request, os.environ.get("PODTASKS_VOLUME", "/workspace"))
-    except Refused as refusal:
-        answer = {"error": str(refusal), "detail": refusal.detail}
-    print(json.dumps(answer))
-    return EXIT_REFUSED if "error" in answer else 0
+def main(request: dict[str, Any]) -> None:
+    """Run the program."""
+    answer.give(find(request, volume_directory()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer.run(main))

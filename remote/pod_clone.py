@@ -11,6 +11,8 @@ import tempfile
 import time
 from typing import IO, Iterator, Mapping
 
+from answer import Refused
+
 # MooseFS over FUSE: hard links are refused, so git renames instead; small files are slow, so packs
 # stay packs; a collection in the background could outlive the sync. The clone's hooks are none of ours.
 _SETTINGS = {
@@ -38,19 +40,12 @@ _DAMAGE = re.compile(
 )
 
 
-class Refused(Exception):
-    """The sync cannot go on; `str()` says why and what to do, `detail` holds git's own words."""
-
-    def __init__(self, error: str, detail: str = "") -> None:
-        super().__init__(error)
-        self.detail = without_password(detail)
-
-
 class GitFailed(Refused):
     """A git command failed; `is_damage` when it complains about the clone itself."""
 
     def __init__(self, words: tuple[str, ...], stderr: str) -> None:
-        super().__init__(f"git {words[0]} failed in the pod's clone: {_first_complaint(stderr)}", stderr)
+        message = f"git {words[0]} failed in the pod's clone: {_first_complaint(stderr)}"
+        super().__init__(message, without_password(stderr))
         self.is_damage = bool(_DAMAGE.search(stderr))
 
 

@@ -1,24 +1,25 @@
+#!/usr/bin/env python3
 """Put the pod's clone on a branch at an exact commit, losing nothing that somebody changed there.
 
-One JSON object on the first line of stdin: {"clone", "code": "origin"|"local", "url", "branch", "commit",
-"shallow": [commits], "pack": bool}; with "pack" a git pack follows. One JSON line on stdout: {"commit",
-"cloned", "changed", "patch", "kept_ref", "overwritten"}, or {"error", "detail"} with exit code 20.
+In: {"clone", "code": "origin"|"local", "url", "branch", "commit", "shallow": [commits], "pack": bool}; with
+"pack" a git pack follows. Out: {"commit", "cloned", "changed", "patch", "kept_ref", "overwritten"}.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sys
 from typing import Any, Mapping
 
+import answer
+from answer import Refused
 from fetched_code import fetch, update_submodules
-from pod_clone import Clone, GitFailed, Refused, say, without_password
+from pod_clone import Clone, GitFailed, say
+from pod_environ import volume_directory
 from saved_edits import SavedEdits, edited_paths, read_marker, remove_marker, write_marker
 
-EXIT_REFUSED = 20
 _KEPT = "refs/podtasks/kept/"
 
 
@@ -44,7 +45,7 @@ def sync(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
         raise Refused(
             f"The pod's clone was damaged; its .git is kept in {aside}. Run the same command again: the code "
             "is then sent whole.",
-            failure.detail,
+            str(failure.answer["detail"]),
         ) from None
 
 
@@ -66,18 +67,18 @@ def _sync_once(clone: Clone, volume: str, request: Mapping[str, Any]) -> dict[st
     branch, commit, is_origin = request["branch"], request["commit"], request["code"] == "origin"
     clone.ensure(branch)
     clone.remove_stale_locks()
-    answer = {"commit": commit, "cloned": False, "changed": False}
-    answer.update({"patch": None, "kept_ref": None, "overwritten": []})
+    outcome = {"commit": commit, "cloned": False, "changed": False}
+    outcome.update({"patch": None, "kept_ref": None, "overwritten": []})
     if request.get("pack") or not _is_there(clone, branch, commit):
         if is_origin:
             fetch(clone, request)
         else:
             _receive(clone, request)
         _require_whole(clone, commit)
-        answer.update(_move_to(clone, SavedEdits(clone, volume), branch, commit))
+        outcome.update(_move_to(clone, SavedEdits(clone, volume), branch, commit))
     if is_origin:
         update_submodules(clone)
-    return answer
+    return outcome
 
 
 def _is_there(clone: Clone, branch: str, commit: str) -> bool:
@@ -147,7 +148,7 @@ def _require_whole(clone: Clone, commit: str) -> None:
 def _move_to(clone: Clone, saved: SavedEdits, branch: str, commit: str) -> dict[str, Any]:
     """Save what would be lost, then check out. Return what the answer tells of it."""
     head, earlier = clone.commit_of("HEAD"), read_marker(clone)
-    answer = {
+    outcome = {
         "commit": commit,
         "cloned": head is None,
         "changed": head != commit or bool(earlier),
@@ -155,10 +156,10 @@ def _move_to(clone: Clone, saved: SavedEdits, branch: str, commit: str) -> dict[
         "kept_ref": _keep_commits(clone, branch, commit) or earlier.get("kept_ref"),
         "overwritten": (earlier.get("overwritten") or []) + saved.move_untracked(commit),
     }
-    write_marker(clone, answer)
+    write_marker(clone, outcome)
     _check_out(clone, branch, commit)
     remove_marker(clone)
-    return answer
+    return outcome
 
 
 def _keep_commits(clone: Clone, branch: str, commit: str) -> str | None:
@@ -206,23 +207,13 @@ def _is_object_name(text: str) -> bool:
     return bool(re.match(r"([0-9a-f]{40}|[0-9a-f]{64})\Z", text))
 
 
-def main() -> int:
-    """Read the request, carry it out, print the answer. Return the exit code."""
-    line = b""
-    while not line.endswith(b"\n"):  # byte by byte: what follows is the pack, and git itself reads that
-        byte = os.read(0, 1)
-        if not byte:
-            break
-        line += byte
+def main(request: dict[str, Any]) -> None:
+    """Run the program."""
     try:
-        answer = sync(json.loads(line.decode("utf-8")), os.environ.get("PODTASKS_VOLUME", "/workspace"))
-    except Refused as refusal:
-        answer = {"error": without_password(str(refusal)), "detail": refusal.detail}
+        answer.give(sync(request, volume_directory()))
     except OSError as error:
-        answer = {"error": f"The code could not be written on the pod: {error}.", "detail": ""}
-    print(json.dumps(answer))
-    return EXIT_REFUSED if "error" in answer else 0
+        raise Refused("The code could not be written on the pod.", str(error)) from error
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(answer.run(main))

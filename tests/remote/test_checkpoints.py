@@ -23,13 +23,16 @@ LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 def run(
     clone: Path, directory: str = "out", pattern: str = "checkpoint-*", resume_from: str | None = None
 ) -> tuple[int, dict[str, Any]]:
-    request = {"clone": str(clone), "directory": directory, "pattern": pattern, "resume_from": resume_from}
+    return ask({"clone": str(clone), "directory": directory, "pattern": pattern, "resume_from": resume_from})
+
+
+def ask(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, str(PROGRAM)],
         input=json.dumps(request) + "\n",
         capture_output=True,
         text=True,
-        env={**os.environ, "PODTASKS_VOLUME": str(clone.parent)},
+        env={**os.environ, "PODTASKS_VOLUME": os.path.dirname(request["clone"])},
         check=False,
     )
     assert done.returncode in (0, 20), done.stderr
@@ -401,6 +404,15 @@ def test_resume_from_is_found_under_each_base(clone: Path, out: Path, tmp_path: 
     write_trainer(folder, 12)
     wanted = str(folder) if base == "absolute" else HOSTILE
     assert run(clone, resume_from=wanted) == (0, {"found": {"path": str(folder), "step": 12}, "skipped": []})
+
+
+def test_checkpoints_behind_a_link_that_is_still_to_be_made_are_found(clone: Path, tmp_path: Path) -> None:
+    folder = write_trainer(tmp_path / "kept" / "whisper" / "checkpoint-8", 8)
+    links = {"out": "elsewhere", "checkpoints": "kept", "check": "x"}
+    request = {"clone": str(clone), "directory": "checkpoints/whisper", "pattern": "checkpoint-*", "links": links}
+    assert ask(request)[1]["found"] == {"path": str(folder), "step": 8}
+    (clone / "checkpoints").symlink_to(tmp_path / "kept")
+    assert ask(request)[1]["found"] == {"path": f"{clone}/checkpoints/whisper/checkpoint-8", "step": 8}
 
 
 def test_resume_from_an_older_checkpoint_is_obeyed(clone: Path, out: Path) -> None:
