@@ -272,6 +272,7 @@ class FakePod:
     def wait_for_end(self, run_dir: str) -> dict[str, Any]:
         """Wait until a run has ended; return its record."""
         wait_until(lambda: self.record(run_dir)["ended_at"], "the end of the run")
+        wait_until((Path(run_dir) / "output.log").exists, "the run's own log")
         return self.record(run_dir)
 
     def wait_for_stop(self) -> list[str]:

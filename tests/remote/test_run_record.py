@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.remote.fake_pod import REMOTE, is_running, wait_until
 
 
 @pytest.fixture
-def run_record(monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 (a module)
+def run_record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module, imported as its siblings import it."""
     monkeypatch.syspath_prepend(str(REMOTE))
     return importlib.import_module("run_record")
@@ -31,7 +31,7 @@ def volume(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_run(run_record: Any, volume: Path, output: bytes, name: str = "r-1") -> str:  # noqa: ANN401
+def make_run(run_record: ModuleType, volume: Path, output: bytes, name: str = "r-1") -> str:
     """Make a run whose part of the log is `output`; return its folder."""
     log = volume / "logs" / "current.log"
     start = log.stat().st_size
@@ -59,7 +59,7 @@ def output_log(run_dir: str) -> bytes:
     ],
 )
 def test_finish_writes_the_footer_on_a_fresh_line(
-    run_record: Any,
+    run_record: ModuleType,
     volume: Path,
     output: bytes,
     exit_code: int,
@@ -76,7 +76,7 @@ def test_finish_writes_the_footer_on_a_fresh_line(
     assert record["ended_at"] > 0
 
 
-def test_finish_again_changes_nothing(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_finish_again_changes_nothing(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     first = run_record.finish(run_dir, 0, "finished")
     assert run_record.finish(run_dir, 137, "supervisor killed") == first
@@ -85,7 +85,7 @@ def test_finish_again_changes_nothing(run_record: Any, volume: Path) -> None:  #
 
 @pytest.mark.parametrize("footer_written", [False, True])
 def test_finish_goes_on_where_a_killed_one_left_off(
-    run_record: Any,
+    run_record: ModuleType,
     volume: Path,
     footer_written: bool,
 ) -> None:
@@ -100,7 +100,7 @@ def test_finish_goes_on_where_a_killed_one_left_off(
     assert run_record.read(run_dir)["exit_code"] == 5
 
 
-def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"half a li")
     log = volume / "logs" / "current.log"
     os.utime(log, (1_700_000_000, 1_700_000_000))
@@ -113,7 +113,7 @@ def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: Any, volu
     assert run_record.finish_lost(str(volume)) is None
 
 
-def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     run_record.finish_lost(str(volume))
     run_record.finish(run_dir, 0, "finished")
@@ -122,7 +122,7 @@ def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: Any, vol
 
 @pytest.mark.parametrize("text", ["", '{"run_id": "r-', "[]", "null"])
 def test_a_record_that_cannot_be_read_is_finished_by_its_place(
-    run_record: Any,
+    run_record: ModuleType,
     volume: Path,
     text: str,
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_record_that_cannot_be_read_is_finished_by_its_place(
     assert (volume / "logs" / "current.log").read_bytes().endswith(b"ENDED: supervisor killed\nEXIT_CODE=137\n")
 
 
-def test_newest_is_the_run_launched_last(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_newest_is_the_run_launched_last(run_record: ModuleType, volume: Path) -> None:
     assert run_record.newest(str(volume)) is None
     make_run(run_record, volume, b"", "z-first")
     second = make_run(run_record, volume, b"", "a-second")
@@ -144,7 +144,7 @@ def test_newest_is_the_run_launched_last(run_record: Any, volume: Path) -> None:
     assert run_record.newest(str(volume)) == second
 
 
-def test_the_record_is_replaced_as_a_whole_and_is_private(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_the_record_is_replaced_as_a_whole_and_is_private(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"")
     path = Path(run_dir) / "run.json"
     before = path.stat().st_ino
@@ -154,7 +154,7 @@ def test_the_record_is_replaced_as_a_whole_and_is_private(run_record: Any, volum
     assert [entry.name for entry in path.parent.iterdir()] == ["run.json"]
 
 
-def test_a_volume_that_takes_nothing_costs_the_footer_not_the_end(run_record: Any, volume: Path) -> None:  # noqa: ANN401
+def test_a_volume_that_takes_nothing_costs_the_footer_not_the_end(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     run_record.update(run_dir, log="/dev/full")
     record = run_record.finish(run_dir, 0, "finished")
@@ -162,7 +162,7 @@ def test_a_volume_that_takes_nothing_costs_the_footer_not_the_end(run_record: An
     assert run_record.read(run_dir)["exit_code"] == 0
 
 
-def test_the_command_line_kills_what_is_left_of_the_group_first(volume: Path, run_record: Any) -> None:  # noqa: ANN401
+def test_the_command_line_kills_what_is_left_of_the_group_first(volume: Path, run_record: ModuleType) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     script = "set -m; trap '' TERM; sleep 1000 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as group:

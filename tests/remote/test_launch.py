@@ -1,0 +1,308 @@
+"""launch.py: links, archived checkpoints, the record, the tmux session, and every refusal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.remote.fake_pod import FakePod, wait_until
+
+WAITING = "import time; print('begun'); time.sleep(1000)"
+
+
+def refuse(pod: FakePod, request: dict[str, Any]) -> dict[str, Any]:
+    """Launch with the prepare lease held; return the refusal."""
+    client, token = pod.prepare()
+    code, answer = pod.run_program("launch.py", {**request, "token": token})
+    client.close()
+    assert code == 20, answer
+    return answer
+
+
+def test_the_answer_names_what_was_launched(pod: FakePod) -> None:
+    pod.start_guard()
+    answer = pod.launch(WAITING)
+    run_dir = pod.volume / "runs" / "digits-20261123-120000-3f2a1b9"
+    assert answer == {
+        "run_id": run_dir.name,
+        "run_dir": str(run_dir),
+        "log": str(pod.volume / "logs" / "current.log"),
+        "log_start": 0,
+        "session": "train",
+        "archived": None,
+        "linked": [],
+        "notes": [],
+    }
+    assert pod.tmux("has-session", "-t", "=train").returncode == 0
+    assert pod.status()["lease"]["run_id"] == run_dir.name
+    assert pod.status()["lease"]["who"] == "a tester"
+    pod.wait_for_log(b"begun")
+    assert "token" not in pod.record(str(run_dir))
+
+
+# Refusals
+
+
+def test_a_token_that_holds_nothing_is_refused_before_anything_is_touched(pod: FakePod) -> None:
+    pod.start_guard()
+    request = pod.request("pass", links={"out": "out"}, token="stale")
+    code, answer = pod.run_program("launch.py", request)
+    assert (code, answer["error"]) == (20, "This launch does not hold the pod.")
+    assert not (pod.clone / "out").exists()
+    assert not (pod.volume / "runs").exists()
+
+
+def test_a_running_session_is_refused_by_name_and_goes_on(pod: FakePod) -> None:
+    pod.start_guard()
+    pod.launch(WAITING, run_id="first")
+    before = (pod.directory / "supervisor.pid").read_text()
+    code, answer = pod.run_program("launch.py", pod.request("pass", run_id="second", token="any"))
+    assert code == 20
+    assert "run first of a tester" in answer["detail"]
+    assert answer["holder"]["run_id"] == "first"
+    assert (pod.directory / "supervisor.pid").read_text() == before
+    assert not (pod.volume / "runs" / "second").exists()
+
+
+def test_a_live_supervisor_the_guard_does_not_know_is_refused_too(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    pod.launch(WAITING, run_id="first")
+    guard.kill()
+    guard.wait()
+    supervisor = int((pod.directory / "supervisor.pid").read_text())
+    os.kill(supervisor, signal.SIGSTOP)
+    (pod.directory / "lease.json").unlink()
+    pod.start_guard()
+    answer = refuse(pod, pod.request("pass", run_id="second"))
+    assert str(supervisor) in answer["detail"]
+
+
+def test_without_a_guard_nothing_is_launched(pod: FakePod) -> None:
+    code, answer = pod.run_program("launch.py", pod.request("pass", token="any"))
+    assert (code, answer["error"]) == (20, "The pod has no guard.")
+
+
+def test_a_supervisor_that_dies_at_once_is_told_with_what_it_said(pod: FakePod) -> None:
+    kit = pod.copy_kit()
+    (kit / "supervise.py").write_text("raise SystemExit('no luck today')\n")
+    pod.start_guard()
+    answer = refuse(pod, pod.request("pass"))
+    assert (answer["error"], answer["detail"]) == ("The tmux session ended at once.", "no luck today")
+    run_dir = str(pod.volume / "runs" / "digits-20261123-120000-3f2a1b9")
+    assert "not launched" in pod.record(run_dir)["reason"]
+    assert pod.status()["grace_left_s"] > 0
+
+
+def test_a_tmux_that_fails_is_told_with_what_it_said(pod: FakePod) -> None:
+    pod.add_program("tmux", 'case "$*" in *new-session*) echo "no terminals left" >&2;; esac; exit 1')
+    pod.start_guard()
+    assert refuse(pod, pod.request("pass"))["detail"] == "no terminals left"
+
+
+@pytest.mark.parametrize("run_id", ["../escape", "a/b", "", ".."])
+def test_a_run_id_that_is_no_plain_name_is_refused(pod: FakePod, run_id: str) -> None:
+    pod.start_guard()
+    refuse(pod, pod.request("pass", run_id=run_id))
+
+
+def test_a_run_id_is_used_once(pod: FakePod) -> None:
+    pod.start_guard()
+    pod.wait_for_end(pod.launch("pass", when_done="keep")["run_dir"])
+    wait_until(lambda: pod.status()["lease"] is None, "the lease")
+    assert "is there already" in refuse(pod, pod.request("pass"))["detail"]
+
+
+# Leftovers
+
+
+def test_a_session_without_a_supervisor_is_removed(pod: FakePod) -> None:
+    pod.start_guard()
+    assert pod.tmux("new-session", "-d", "-s", "train", "sleep 1000").returncode == 0
+    (pod.directory / "supervisor.pid").write_text("999999999\n")
+    answer = pod.launch("print('hello')")
+    assert pod.wait_for_end(answer["run_dir"])["exit_code"] == 0
+
+
+def test_sessions_of_other_names_are_left_alone(pod: FakePod) -> None:
+    pod.start_guard()
+    assert pod.tmux("new-session", "-d", "-s", "training", "sleep 1000").returncode == 0
+    pod.launch("print('hello')")
+    assert pod.tmux("has-session", "-t", "=training").returncode == 0
+
+
+def test_an_earlier_run_without_an_end_is_recorded_as_lost(pod: FakePod) -> None:
+    pod.start_guard()
+    first = pod.launch(WAITING, run_id="first")
+    pod.wait_for_log(b"begun")
+    # The pod goes away: everything on it is killed at once and its disk is wiped.
+    for process in pod.processes:
+        process.kill()
+        process.wait()
+    pod.kill_the_rest()
+    for path in pod.directory.iterdir():
+        path.unlink()
+    log = pod.log()
+    pod.start_guard()
+    second = pod.launch("print('hello')", run_id="second")
+    record = pod.record(first["run_dir"])
+    assert (record["reason"], record["exit_code"], record["log_end"]) == ("pod lost", None, len(log))
+    assert (Path(first["run_dir"]) / "output.log").read_bytes() == log
+    assert second["log_start"] == len(log)
+
+
+# Hostile names
+
+
+@pytest.mark.parametrize("name", ["a;", "a b;c", "$(touch x)", "'\"", "-x", "#{pid}", "new\nline"])
+def test_hostile_folders_reach_the_training_as_they_are(pod: FakePod, name: str) -> None:
+    pod.volume = pod.root / name
+    pod.clone = pod.volume / name
+    pod.clone.mkdir(parents=True)
+    pod.environ["PODTASKS_VOLUME"] = str(pod.volume)
+    pod.start_guard()
+    answer = pod.launch(f"import os; print(os.getcwd() == {str(pod.clone)!r})", config=name)
+    assert pod.wait_for_end(answer["run_dir"])["exit_code"] == 0
+    assert pod.log().endswith(b"True\nEXIT_CODE=0\n")
+
+
+# Links
+
+
+def test_links_lead_from_the_clone_to_the_volume_and_are_hidden_from_git(pod: FakePod) -> None:
+    pod.make_clone()
+    pod.start_guard()
+    links = {"checkpoints": "checkpoints", "data/audio 0": "data/audio 0", "log*": "logs of [all]"}
+    answer = pod.launch("pass", links=links, when_done="keep")
+    assert answer["linked"] == sorted(links)
+    for name, folder in links.items():
+        assert (pod.clone / name).is_symlink()
+        assert (pod.clone / name).resolve() == pod.volume / folder
+        (pod.clone / name / "file").write_text("x")
+        assert (pod.volume / folder / "file").exists()
+    (pod.clone / "logs2").mkdir()
+    (pod.clone / "logs2" / "f").write_text("")
+    status = subprocess.run(
+        ["git", "-C", str(pod.clone), "status", "--porcelain"], capture_output=True, text=True, check=True
+    )
+    assert status.stdout == "?? logs2/\n?? train.py\n"
+
+
+def test_links_that_are_there_are_kept_and_excluded_once(pod: FakePod) -> None:
+    pod.make_clone()
+    pod.start_guard()
+    for run_id in ("first", "second"):
+        answer = pod.launch("pass", links={"out": "out"}, when_done="keep", run_id=run_id)
+        pod.wait_for_end(answer["run_dir"])
+        wait_until(lambda: pod.status()["lease"] is None, "the lease")
+    assert (answer["linked"], answer["notes"]) == ([], [])
+    assert (pod.clone / ".git" / "info" / "exclude").read_text().splitlines().count("/out") == 1
+
+
+def test_a_real_folder_in_the_clone_is_left_and_noted(pod: FakePod) -> None:
+    pod.start_guard()
+    (pod.clone / "data").mkdir()
+    (pod.clone / "data" / "precious").write_text("x")
+    elsewhere = pod.root / "elsewhere"
+    (pod.clone / "other").symlink_to(elsewhere)
+    answer = pod.launch("pass", links={"data": "data", "other": "other"})
+    assert answer["linked"] == []
+    assert [note.split(" is ")[0] for note in answer["notes"][:2]] == [
+        str(pod.clone / "data"),
+        str(pod.clone / "other"),
+    ]
+    assert (pod.clone / "data" / "precious").read_text() == "x"
+    assert os.readlink(pod.clone / "other") == str(elsewhere)
+    assert not (pod.volume / "data").exists()
+
+
+@pytest.mark.parametrize(("name", "folder"), [("../x", "x"), ("/x", "x"), ("x", "../x"), (".", "x"), ("a\nb", "x")])
+def test_links_that_lead_out_are_refused(pod: FakePod, name: str, folder: str) -> None:
+    pod.start_guard()
+    assert refuse(pod, pod.request("pass", links={name: folder}))["error"] == "A link is not possible."
+
+
+# Force restart
+
+
+def checkpoints(directory: Path) -> None:
+    """Make checkpoints, whole and partial, and things that are none."""
+    for name in ("checkpoint-200", "checkpoint-1000", "tmp-checkpoint-1200", "final_model"):
+        (directory / name).mkdir(parents=True)
+        (directory / name / "model.bin").write_text(name)
+    (directory / "trainer_state.json").write_text("{}")
+
+
+def archived(answer: dict[str, Any]) -> list[str]:
+    """Return the names of what was set aside."""
+    return sorted(path.name for path in Path(answer["archived"]).iterdir())
+
+
+def test_force_restart_sets_checkpoints_aside_whole(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out [x]"
+    checkpoints(output)
+    answer = pod.launch("pass", force_restart=True, output_dir=str(output))
+    assert archived(answer) == ["checkpoint-1000", "checkpoint-200", "tmp-checkpoint-1200"]
+    assert answer["archived"].startswith(f"{output}.archive-20")
+    assert (Path(answer["archived"]) / "checkpoint-200" / "model.bin").read_text() == "checkpoint-200"
+    assert sorted(path.name for path in output.iterdir()) == ["final_model", "trainer_state.json"]
+
+
+def test_the_archive_of_a_linked_output_folder_is_on_the_volume(pod: FakePod) -> None:
+    pod.start_guard()
+    checkpoints(pod.volume / "checkpoints")
+    links = {"checkpoints": "checkpoints"}
+    output = str(pod.clone / "checkpoints")
+    answer = pod.launch("pass", force_restart=True, output_dir=output, links=links)
+    assert Path(answer["archived"]).parent == pod.volume
+
+
+def test_an_output_folder_that_is_a_file_system_of_its_own_keeps_its_archive_inside(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    output.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(output)], check=True)
+    try:
+        checkpoints(output)
+        answer = pod.launch("pass", force_restart=True, output_dir=str(output))
+        assert Path(answer["archived"]).parent == output
+        assert archived(answer) == ["checkpoint-1000", "checkpoint-200", "tmp-checkpoint-1200"]
+        assert "file system of its own" in answer["notes"][0]
+    finally:
+        subprocess.run(["umount", "-l", str(output)], check=True)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_with_nothing_to_set_aside_there_is_no_archive(pod: FakePod, made: bool) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    if made:
+        (output / "final_model").mkdir(parents=True)
+    answer = pod.launch("pass", force_restart=True, output_dir=str(output))
+    assert answer["archived"] is None
+    assert "no checkpoints to set aside" in answer["notes"][0]
+    assert list(pod.volume.glob("out.archive*")) == []
+
+
+def test_without_force_restart_checkpoints_stay(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    checkpoints(output)
+    assert pod.launch("pass", output_dir=str(output))["archived"] is None
+    assert (output / "checkpoint-200").is_dir()
+
+
+def test_patterns_with_a_step_and_with_folders_are_followed(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    (output / "version_0" / "checkpoints").mkdir(parents=True)
+    (output / "version_0" / "checkpoints" / "step=5.ckpt").write_text("x")
+    answer = pod.launch(
+        "pass", force_restart=True, output_dir=str(output), checkpoint_pattern="version_*/checkpoints/step={step}.ckpt"
+    )
+    assert (Path(answer["archived"]) / "version_0" / "checkpoints" / "step=5.ckpt").read_text() == "x"
