@@ -134,7 +134,7 @@ class OutcomeUnknownError(PodtasksError):
 class CloudError(PodtasksError):
     """The local cloud could not be started or does not answer."""
 
-    exit_code = 130
+    exit_code = 115
 
 
 def combine(problems: list[PodtasksError]) -> PodtasksError:
