@@ -104,6 +104,11 @@ class StrictApi:
         self._answers.setdefault(call, []).extend(answers)
         return self
 
+    def instead(self, call: str, *answers: object) -> StrictApi:
+        """Declare the answers of a call anew."""
+        self._answers[call] = list(answers)
+        return self
+
     def orders(self) -> list[str]:
         """Return the calls that change something, in order."""
         return [call for call in self.calls if call.split()[0] not in READS]

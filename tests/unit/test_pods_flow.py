@@ -247,7 +247,7 @@ def test_new_pod_is_rented_and_remembered_at_once(world: World) -> None:
         seen.append(world.remembered())
         return new
 
-    world.api._answers["find_pod new1"] = [read]
+    world.api.instead("find_pod new1", read)
     assert world.ensure().id == "new1"
     assert seen[0] == "POD_ID=new1\n", "written before anything else can fail"
     assert world.api.orders() == [CREATE_4090]
@@ -357,7 +357,7 @@ def test_two_launches_have_two_nonces(world: World) -> None:
     for number in (1, 2):
         new = make_pod(f"new{number}")
         world.api.on("list_pods", [new]).on(CREATE_4090, new.id).on(f"find_pod {new.id}", new)
-        world.api._answers["list_pods"] = [[new]]
+        world.api.instead("list_pods", [new])
         create_pod(make_cloud(world.api, world.folder), REQUEST, world.report, world.clock)
     nonces = {spec.env["PODTASKS_LAUNCH"] for spec in world.api.specs}
     assert len(nonces) == 2

@@ -1,0 +1,109 @@
+"""What every task does with our errors, seen as Invoke's exits and as a program's."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from invoke.collection import Collection
+from invoke.config import Config
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.program import Program
+
+from podtasks.pure import errors
+from podtasks.pure.errors import PodtasksError, PodTimeoutError, combine
+from podtasks.tasks import entry
+
+TIMEOUT = PodTimeoutError(
+    "Pod p1 did not answer.", means="It was stopped, so no GPU is billed.", next_step="run the same command again"
+)
+
+
+@entry.task(help={"how": "what to raise", "dry-run": "nothing"}, iterable=["gpu"])
+def fail(c: Context, how: str = "", dry_run: bool = False, gpu: list[str] | None = None) -> None:
+    """Fail as asked."""
+    del c
+    if dry_run:
+        print(f"gpu={gpu}")
+        return
+    raise {"ours": TIMEOUT, "interrupt": KeyboardInterrupt(), "bug": ZeroDivisionError("a bug")}[how]
+
+
+def run(*words: str) -> int:
+    """Run the task as the `inv` program would and return the exit code."""
+    program = Program(namespace=Collection(fail), name="inv", version="0")
+    with pytest.raises(SystemExit) as caught:
+        program.run(["inv", *words])
+        raise SystemExit(0)
+    return int(caught.value.code or 0)
+
+
+def test_our_error_becomes_an_exit_with_its_code_and_all_its_text() -> None:
+    with pytest.raises(Exit) as caught:
+        fail(Context(), how="ours")
+    assert caught.value.code == PodTimeoutError.exit_code == 120
+    assert caught.value.message == (
+        "error: Pod p1 did not answer.\nIt was stopped, so no GPU is billed.\nNext: run the same command again"
+    )
+    assert caught.value.__suppress_context__, "no traceback for a user's mistake"
+
+
+def test_interrupt_becomes_exit_130() -> None:
+    with pytest.raises(Exit) as caught:
+        fail(Context(), how="interrupt")
+    assert caught.value.code == 130 == 128 + signal.SIGINT
+    assert "interrupted" in str(caught.value.message)
+
+
+def test_bug_is_not_dressed_up_as_an_error_of_the_user() -> None:
+    with pytest.raises(ZeroDivisionError):
+        fail(Context(), how="bug")
+
+
+def test_program_ends_with_the_code_and_writes_the_error_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fail", "--how", "ours") == 120
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: Pod p1 did not answer.\n")
+    assert "Traceback" not in told.err
+
+
+def test_program_that_succeeds_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fail", "--dry-run", "--gpu", "A", "--gpu", "B C") == 0
+    assert capsys.readouterr().out == "gpu=['A', 'B C']\n"
+
+
+def test_flags_have_no_made_up_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help", "fail") == 0
+    text = capsys.readouterr().out
+    assert "Fail as asked." in text
+    assert "--how=STRING" in text
+    assert " -h" not in text.split("Options:")[1]
+
+
+def our_errors() -> list[type[PodtasksError]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PodtasksError)]
+
+
+def test_exit_codes_are_never_taken_for_a_training_scripts_own() -> None:
+    codes = {kind: kind.exit_code for kind in our_errors()}
+    assert len(codes) > 15
+    assert all(100 <= code < 128 for code in codes.values()), "from 128 on, codes stand for signals"
+    assert entry.INTERRUPTED not in codes.values()
+
+
+def test_several_problems_become_one_error_numbered() -> None:
+    assert combine([TIMEOUT]) is TIMEOUT
+    both = combine([TIMEOUT, PodtasksError("Another.", next_step="mend it")])
+    assert both.exit_code == 120
+    assert "1. Pod p1 did not answer." in str(both)
+    assert "2. Another.\nNext: mend it" in str(both)
+
+
+def test_invokes_configuration_becomes_plain_dictionaries() -> None:
+    config = Config(overrides={"podtasks": {"env": {"A": "1"}, "gpu_types": ["x"], "none": None}})
+    plain = entry._plain(config.get("podtasks"))
+    assert plain == {"env": {"A": "1"}, "gpu_types": ["x"], "none": None}
+    assert isinstance(plain, dict)
+    assert type(plain["env"]) is dict
