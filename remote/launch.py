@@ -75,10 +75,10 @@ def holder_text(status: dict[str, Any]) -> str:
 
 def archive(request: dict[str, Any], notes: list[str]) -> str | None:
     """Set the old checkpoints aside if the run is to start afresh."""
-    output_dir = request.get("output_dir")
-    if not request.get("force_restart") or output_dir is None:
+    directory = request.get("checkpoint_dir") or request.get("output_dir")
+    if not request.get("force_restart") or directory is None:
         return None
-    return checkpoint_archive.archive(output_dir, request["checkpoint_pattern"], notes)
+    return checkpoint_archive.archive(directory, request["checkpoint_pattern"], notes)
 
 
 def create_record(request: dict[str, Any], volume: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import answer
 import guard_link
+import guard_update
 import run_record
 from answer import Refused
 from guard_link import GuardGone, GuardLink
@@ -29,6 +30,7 @@ RECONNECT_S = 10.0
 def main(request: dict[str, Any]) -> None:
     """Run the program."""
     who = str(request.get("who") or "")
+    guard_update.update()
     link, token = take_lease(who)
     status = link.request("status")
     installed = install_missing()

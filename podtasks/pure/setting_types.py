@@ -162,8 +162,8 @@ def _shell_words(value: str) -> str:
 
 
 def _resume_args(value: str) -> str:
-    if value and "{checkpoint}" not in value:
-        raise ValueError("must hold {checkpoint} where the checkpoint's path goes (or be empty: never resume)")
+    if "{" in value.replace("{checkpoint}", ""):
+        raise ValueError("knows no placeholder but {checkpoint}, which stands for the checkpoint's path")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -104,8 +105,8 @@ class TrainingProject:
         """Return what the command that `start` began has printed so far."""
         return (self.path / ".home/out").read_text() + (self.path / ".home/err").read_text()
 
-    def train(self, *words: str, **extra: str) -> Done:
-        return self.inv("train", "--config", "configs/run.yaml", *words, **extra)
+    def train(self, *words: str) -> Done:
+        return self.inv("train", "--config", "configs/run.yaml", *words)
 
     def server(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads((self.path / ".podtasks/cloud/server.json").read_text())
@@ -143,7 +144,7 @@ class TrainingProject:
 
     @property
     def volume(self) -> Path:
-        return self.path / ".podtasks/cloud/volumes" / self.server()["volume_id"]
+        return self.path / ".podtasks/cloud/volumes" / str(self.server()["volume_id"])
 
     @property
     def output(self) -> Path:
@@ -170,12 +171,10 @@ class TrainingProject:
         """Read until something true comes, and return it."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(OSError):
                 reading = read()
-            except OSError:
-                reading = None  # type: ignore[assignment]
-            if reading:
-                return reading
+                if reading:
+                    return reading
             time.sleep(0.02)
         raise AssertionError(f"waited {timeout_s} s for {what}; the log:\n{self.log}\nthe command:\n{self.said()}")
 
@@ -189,7 +188,7 @@ class TrainingProject:
         """Return the host's process ids of this project's pods' processes whose command line holds `words`."""
         found = []
         for pod in self.pods():
-            root_pid = self.ask(f"pods/{pod['id']}").get("pid")
+            root_pid = self.ask(f"pods/{pod['id']}").get("process_id")
             found += [pid for pid in descendants(root_pid) if words in command_line(pid)] if root_pid else []
         return found
 

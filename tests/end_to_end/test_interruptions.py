@@ -36,7 +36,7 @@ def inv_stop(project: TrainingProject) -> None:
 def tmux_kill_session(project: TrainingProject) -> None:
     pod = project.ask(f"pods/{project.running_pods()[0]}")
     key = project.path / ".podtasks/local_key"
-    words = ["ssh", "-i", str(key), "-p", str(pod["port"]), "-o", f"UserKnownHostsFile={project.path}/.home/known"]
+    words = ["ssh", "-i", str(key), "-p", str(pod["public_ports"]["22"]), "-o", f"UserKnownHostsFile={project.path}/.home/known"]
     words += ["-o", "StrictHostKeyChecking=accept-new", "-o", "IdentitiesOnly=yes", "root@127.0.0.1"]
     subprocess.run([*words, "tmux kill-session -t train"], check=True, env=project.environment())
 
@@ -89,6 +89,8 @@ def test_broken_off_training_resumes_to_the_same_weights(
 def test_cli_killed_at_any_moment_leaves_nothing_billing_and_reruns(project: TrainingProject, said: str) -> None:
     project.set(**GRACE)
     project.commit("short grace")
+    assert project.inv("cloud", "up").code == 0
+    project.ask("dials", {"ports_s": 0.5, "ssh_s": 1.0})
     command = project.start("train", "--config", "configs/run.yaml")
     project.wait_for(lambda: said in project.said(), f"the command to say {said!r}")
 

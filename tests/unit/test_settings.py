@@ -293,7 +293,7 @@ def test_one_problem_says_what_to_do_next() -> None:
         ("script", "/abs/train.py", "relative"),
         ("script", "../train.py", "climb"),
         ("args", "'open", "cannot be split"),
-        ("resume_args", "--resume", "must hold {checkpoint}"),
+        ("resume_args", "--resume {ckpt}", "no placeholder but {checkpoint}"),
         ("links", {"data": "/data"}, "relative"),
         ("links", {"data": "../x"}, "climb"),
         ("links", {"data": "."}, "folder inside"),

@@ -1,0 +1,80 @@
+"""Give a pod that an earlier version made the guard of this one.
+
+The guard comes with the pod's start command, which a stopped pod keeps for its life; the programs beside this
+file come with each launch. Both must speak the same protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+
+import guard_link
+from guard_link import GuardGone
+from pod_environ import container_directory
+
+FILES = ("guard.py", "pod_environ.py", "stop_pod.py")
+RESTART_TIMEOUT_S = 10.0
+
+
+def update() -> bool:
+    """Replace the pod's guard unless it is this version or a run holds it; return whether it was replaced."""
+    kit, directory = os.path.dirname(os.path.abspath(__file__)), container_directory()
+    changed = [name for name in FILES if read(kit, name) != read(directory, name)]
+    if not changed:
+        return False
+    try:
+        link = guard_link.connect()
+        if link.request("status")["lease"] is not None:
+            return False
+    except GuardGone:
+        link = None
+    for name in changed:
+        write(directory, name, read(kit, name))
+    if link is not None:
+        restart(guard_pid(link))
+    print(f"the guard of an earlier version was replaced ({', '.join(changed)})", file=sys.stderr)
+    return True
+
+
+def read(directory: str, name: str) -> bytes:
+    """Return what is in a file, nothing where there is none."""
+    try:
+        with open(os.path.join(directory, name), "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def write(directory: str, name: str, data: bytes) -> None:
+    """Replace a file in one step."""
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, name)
+    with open(f"{path}.new", "wb") as file:
+        file.write(data)
+    os.replace(f"{path}.new", path)
+
+
+def guard_pid(link: guard_link.GuardLink) -> int:
+    """Return the process id of the guard at the other end. Linux: unix(7), SO_PEERCRED."""
+    with socket.socket(fileno=os.dup(link.fileno())) as sock:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
+
+
+def restart(pid: int) -> None:
+    """End the guard and wait for the next one; its state, deadlines included, is in lease.json."""
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + RESTART_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            if guard_pid(guard_link.connect_or_start()) != pid:
+                return
+        except (GuardGone, OSError):
+            pass
+        time.sleep(0.02)
