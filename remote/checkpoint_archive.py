@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import time
+from typing import Iterator
 
 from answer import Refused
 
@@ -33,12 +34,25 @@ def archive(output_dir: str, pattern: str, notes: list[str]) -> str | None:
 
 
 def find(directory: str, pattern: str) -> list[str]:
-    """Return the paths below `directory`, relative to it, that the pattern or that of partial ones matches."""
+    """Return the paths below `directory`, relative to it, that the pattern or that of partial ones matches.
+
+    What lies inside a path that is found goes along with it. Raise Refused for a pattern that leads out.
+    """
     pattern = pattern.replace("{step}", "*")
-    head, tail = os.path.split(pattern)
-    patterns = {pattern, os.path.join(head, f"tmp-{tail}"), os.path.join(head, PARTIAL)}
-    found = {path for each in patterns for path in glob.glob(os.path.join(glob.escape(directory), each))}
-    return sorted(os.path.relpath(path, directory) for path in found)
+    if not pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
+        raise Refused("The checkpoint pattern leads out of its directory.", repr(pattern))
+    head, tail = os.path.split(pattern.rstrip("/"))
+    found = set()
+    for each in (tail, f"tmp-{tail}", PARTIAL):
+        paths = glob.iglob(os.path.join(glob.escape(directory), head, each), recursive=True)
+        found |= {os.path.normpath(os.path.relpath(path, directory)) for path in paths} - {os.curdir}
+    return sorted(path for path in found if not any(parent in found for parent in parents(path)))
+
+
+def parents(path: str) -> Iterator[str]:
+    """Yield the folders a relative path lies in, from the inside out."""
+    while path := os.path.dirname(path):
+        yield path
 
 
 def make_folder(directory: str, notes: list[str]) -> str:

@@ -78,7 +78,8 @@ def archive(request: dict[str, Any], notes: list[str]) -> str | None:
     directory = request.get("checkpoint_dir") or request.get("output_dir")
     if not request.get("force_restart") or directory is None:
         return None
-    return checkpoint_archive.archive(directory, request["checkpoint_pattern"], notes)
+    place = os.path.join(request["clone"], directory)
+    return checkpoint_archive.archive(place, request["checkpoint_pattern"], notes)
 
 
 def create_record(request: dict[str, Any], volume: str) -> str:

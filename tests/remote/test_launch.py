@@ -306,3 +306,28 @@ def test_patterns_with_a_step_and_with_folders_are_followed(pod: FakePod) -> Non
         "pass", force_restart=True, output_dir=str(output), checkpoint_pattern="version_*/checkpoints/step={step}.ckpt"
     )
     assert (Path(answer["archived"]) / "version_0" / "checkpoints" / "step=5.ckpt").read_text() == "x"
+
+
+def test_a_checkpoint_folder_of_its_own_is_the_one_set_aside(pod: FakePod) -> None:
+    pod.start_guard()
+    checkpoints(pod.clone / "out" / "main")
+    answer = pod.launch("pass", force_restart=True, output_dir="out", checkpoint_dir="out/main")
+    assert Path(answer["archived"]).parent == pod.clone / "out"
+    assert archived(answer) == ["checkpoint-1000", "checkpoint-200", "tmp-checkpoint-1200"]
+
+
+def test_what_lies_inside_a_checkpoint_goes_along_with_it(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    (output / "a" / "checkpoint-1" / "checkpoint-of-a-part").mkdir(parents=True)
+    answer = pod.launch("pass", force_restart=True, output_dir=str(output), checkpoint_pattern="**/checkpoint-*")
+    assert (Path(answer["archived"]) / "a" / "checkpoint-1" / "checkpoint-of-a-part").is_dir()
+
+
+@pytest.mark.parametrize("pattern", ["", "/etc/*", "../*"])
+def test_a_pattern_that_leads_out_moves_nothing(pod: FakePod, pattern: str) -> None:
+    pod.start_guard()
+    checkpoints(pod.volume / "out")
+    request = pod.request("pass", force_restart=True, output_dir=str(pod.volume / "out"), checkpoint_pattern=pattern)
+    assert "leads out" in refuse(pod, request)["error"]
+    assert (pod.volume / "out" / "checkpoint-200").is_dir()
