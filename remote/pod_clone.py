@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
-from typing import IO, Iterator, Mapping
+from typing import IO, Mapping
 
 from answer import Refused
 
@@ -30,8 +28,6 @@ _SETTINGS = {
     "http.lowSpeedTime": "60",
 }
 _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=20"
-# How long a git that an earlier, broken-off sync left running may take to finish.
-GIT_WAIT_S = 60
 _DAMAGE = re.compile(
     r"unresolved delta|missing (blob|tree|commit|object)|bad object|bad tree|object file .* is empty"
     r"|loose object|corrupt|unable to read (tree|sha1|[0-9a-f]{40})|could not parse|is broken"
@@ -145,33 +141,6 @@ class Clone:
         refs = self.run("for-each-ref", "--format=%(refname)", prefix).splitlines()
         return [ref for ref in refs if ref in above or ref.startswith(f"{prefix}{branch}/")]
 
-    def remove_stale_locks(self) -> None:
-        """Remove lock files and half-written packs of git processes that are gone.
-
-        Raises:
-            Refused: a git process is at work in the clone, and still is after a minute.
-        """
-        if not any(self._leftovers()):
-            return
-        process = _wait_for_live_git(self.path)
-        if process:
-            raise Refused(
-                f"git (process {process[0]}: {process[1]}) is at work in {self.path} on the pod. "
-                "Wait for it or end it, then run this again."
-            )
-        for path in list(self._leftovers()):
-            say(f"removing {path}, left by a git that is gone")
-            os.unlink(path)
-
-    def _leftovers(self) -> Iterator[str]:
-        for folder in (self.git_dir, os.path.join(self.git_dir, "refs")):
-            for directory, folders, names in os.walk(folder):
-                if folder == self.git_dir:
-                    folders[:] = []
-                yield from (os.path.join(directory, name) for name in names if name.endswith(".lock"))
-        for directory, _, names in os.walk(os.path.join(self.git_dir, "objects", "pack")):
-            yield from (os.path.join(directory, name) for name in names if name.startswith("tmp_"))
-
 
 def say(text: str) -> None:
     """Tell the person at the other end."""
@@ -240,39 +209,6 @@ def _reads_as_head(git_dir: str) -> bool:
             return bool(re.match(r"ref: refs/heads/.|[0-9a-f]{40}", file.read()))
     except OSError:
         return False
-
-
-def _wait_for_live_git(path: str) -> tuple[str, str] | None:
-    """Return the git process that is still at work in `path` after the waiting time, or None."""
-    deadline = time.monotonic() + float(os.environ.get("PODTASKS_GIT_WAIT_S", GIT_WAIT_S))
-    process = _live_git(path)
-    if process:
-        say(f"waiting for git (process {process[0]}) to finish in {path}")
-    while process and time.monotonic() < deadline:
-        time.sleep(0.1)
-        process = _live_git(path)
-    return process
-
-
-def _live_git(path: str) -> tuple[str, str] | None:
-    """Return (process id, command line) of a git process whose directory or git directory is in `path`."""
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if name.isdigit() and int(name) != os.getpid() and _works_in(name, path):
-            with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
-                return name, os.fsdecode(file.read().replace(b"\0", b" ")).strip()
-    return None
-
-
-def _works_in(process: str, path: str) -> bool:
-    folder = f"/proc/{process}/"
-    try:
-        if not os.path.basename(os.readlink(folder + "exe")).startswith("git"):
-            return False
-        places = [os.readlink(folder + "cwd")]
-        places += [os.readlink(folder + "fd/" + number) for number in os.listdir(folder + "fd")]
-    except OSError:
-        return False
-    return any(place == path or place.startswith(path + os.sep) for place in places)
 
 
 def _first_complaint(stderr: str) -> str:

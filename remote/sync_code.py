@@ -19,6 +19,7 @@ from fetched_code import fetch, update_submodules
 from pod_clone import Clone, GitFailed, say
 from pod_environ import volume_directory
 from saved_edits import SavedEdits, edited_paths, read_marker, remove_marker, write_marker
+from stale_locks import remove_stale_locks
 
 _KEPT = "refs/podtasks/kept/"
 
@@ -66,7 +67,7 @@ def _check(clone: Clone, request: Mapping[str, Any]) -> None:
 def _sync_once(clone: Clone, volume: str, request: Mapping[str, Any]) -> dict[str, Any]:
     branch, commit, is_origin = request["branch"], request["commit"], request["code"] == "origin"
     clone.ensure(branch)
-    clone.remove_stale_locks()
+    remove_stale_locks(clone)
     outcome = {"commit": commit, "cloned": False, "changed": False}
     outcome.update({"patch": None, "kept_ref": None, "overwritten": []})
     if request.get("pack") or not _is_there(clone, branch, commit):
