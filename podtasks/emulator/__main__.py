@@ -37,10 +37,11 @@ def main() -> int:
 
 def _serve(layout: Layout, options: argparse.Namespace) -> None:
     # Heavy imports come after the lock, so that a second start fails at once.
-    from podtasks.emulator.sandbox import choose_sandbox
+    from podtasks.emulator.processes import choose_sandbox
     from podtasks.emulator.server import serve
 
-    asyncio.run(serve(layout, choose_sandbox(layout), port=options.port, idle_exit_s=options.idle_exit_s))
+    sandbox = choose_sandbox(layout, options.sandbox)
+    asyncio.run(serve(layout, sandbox, port=options.port, idle_exit_s=options.idle_exit_s))
 
 
 def _parse() -> argparse.Namespace:
@@ -49,6 +50,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0: the port of the last time, or any free one")
     parser.add_argument(
         "--idle-exit-s", type=float, default=1800.0, help="seconds without calls and pods before it ends"
+    )
+    parser.add_argument(
+        "--sandbox",
+        choices=("auto", "bubblewrap", "processes"),
+        default="auto",
+        help="how pods run; auto takes bubblewrap where it works",
     )
     return parser.parse_args()
 

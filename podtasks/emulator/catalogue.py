@@ -73,9 +73,7 @@ _GPU_TYPES = (
     GpuType("NVIDIA A100-SXM4-80GB", "A100 SXM", 80, 1.59, 1.39, 6912, memory_gb_per_gpu=125),
     GpuType("NVIDIA H100 PCIe", "H100 PCIe", 80, 2.79, 1.99, 14592, memory_gb_per_gpu=176),
     GpuType("NVIDIA H100 80GB HBM3", "H100 SXM", 80, 3.29, 2.69, 16896, memory_gb_per_gpu=220),
-    GpuType(
-        "NVIDIA H200", "H200 SXM", 141, 4.59, None, 16896, memory_gb_per_gpu=276, data_centers=("US-CA-2",)
-    ),
+    GpuType("NVIDIA H200", "H200 SXM", 141, 4.59, None, 16896, memory_gb_per_gpu=276, data_centers=("US-CA-2",)),
     GpuType("NVIDIA B200", "B200", 180, 5.99, None, 18432, memory_gb_per_gpu=283, data_centers=("US-CA-2",)),
 )
 GPU_TYPES = {gpu.id: gpu for gpu in _GPU_TYPES}

@@ -76,9 +76,7 @@ class Cloud:
         self.pods = {item["id"]: Pod.from_state(item) for item in state.get("pods", [])}
         self.api_url = ""
         self.last_activity = time.monotonic()
-        self.host = Host(
-            sandbox, dials=lambda: self.dials, environment_of=self._environment_of, changed=self._touched
-        )
+        self.host = Host(sandbox, dials=lambda: self.dials, environment_of=self._environment_of, changed=self._touched)
         self._removals: set[asyncio.Task[None]] = set()
 
     def open(self, port: int) -> None:
@@ -147,9 +145,7 @@ class Cloud:
         rented = sum(
             pod.gpu_count
             for pod in self.listed()
-            if pod.desired == RUNNING
-            and pod.order.gpu_type_id == gpu_type_id
-            and pod.order.data_center == data_center
+            if pod.desired == RUNNING and pod.order.gpu_type_id == gpu_type_id and pod.order.data_center == data_center
         )
         return max(0, self.dials.free_gpus(gpu_type_id, data_center) - rented)
 

@@ -72,12 +72,12 @@ class ControlApi:
         return {
             "sandbox": sandbox.name,
             "sandbox_note": sandbox.note,
+            "ssh_user": sandbox.ssh_user,
             "pods": {pod.id: pod.desired for pod in pods},
             "running": sum(pod.desired == RUNNING for pod in pods),
             "spend_usd_per_hour": self._cloud.spend_usd_per_hour(),
             "network_volumes": {
-                volume.id: str(self._cloud.layout.network_volume(volume.id))
-                for volume in self._cloud.account.volumes
+                volume.id: str(self._cloud.layout.network_volume(volume.id)) for volume in self._cloud.account.volumes
             },
         }
 

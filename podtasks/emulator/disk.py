@@ -32,13 +32,19 @@ _PROFILE = f"""export PATH={IMAGE_PATH}
 for script in /etc/profile.d/*.sh; do if [ -r "$script" ]; then . "$script"; fi; done
 if [ -n "$BASH_VERSION" ] && [ -f ~/.bashrc ]; then . ~/.bashrc; fi
 """
-_BASHRC = """# The images' .bashrc does nothing in shells that are not interactive, like Ubuntu's.
+BASHRC = """# The images' .bashrc does nothing in shells that are not interactive, like Ubuntu's.
 [ -z "$PS1" ] && return
 PS1='\\u@\\h:\\w\\$ '
 """
 
 
-def _sshd_config(port: int | None) -> str:
+def sshd_config(port: int | None, environment: dict[str, str]) -> str:
+    """Return the configuration of a pod's sshd.
+
+    Args:
+        port: where it listens; None leaves sshd its own default.
+        environment: what SSH sessions get, which is little: none of the pod's own variables.
+    """
     lines = [
         f"ListenAddress {LOOPBACK}",
         "PermitRootLogin prohibit-password",
@@ -47,9 +53,8 @@ def _sshd_config(port: int | None) -> str:
         "UsePAM no",
         "PrintMotd no",
         "AcceptEnv LANG LC_*",
-        "PidFile /run/sshd.pid",
         "Subsystem sftp internal-sftp",
-        f"SetEnv PATH={IMAGE_PATH}",
+        "SetEnv " + " ".join(f'"{name}={value}"' for name, value in environment.items()),
     ]
     return "\n".join(([f"Port {port}"] if port else []) + lines) + "\n"
 
@@ -97,7 +102,7 @@ def populate(disk: Path, *, hostname: str, ssh_port: int | None, rule: ImageRule
     (disk / "var/run").symlink_to("/run")
     _link_system_directories(disk)
     _write_etc(disk / "etc", hostname, ssh_port)
-    (disk / "root/.bashrc").write_text(_BASHRC)
+    (disk / "root/.bashrc").write_text(BASHRC)
     _write_programs(disk, rule)
     _write_own_folders(disk, rule)
 
@@ -126,17 +131,17 @@ def _write_etc(etc: Path, hostname: str, ssh_port: int | None) -> None:
     (etc / "hosts").write_text(f"{LOOPBACK} localhost {hostname}\n::1 localhost\n")
     (etc / "profile").write_text(_PROFILE)
     (etc / "shells").write_text("/bin/sh\n/bin/bash\n")
-    (etc / "ssh/sshd_config").write_text(_sshd_config(ssh_port))
+    (etc / "ssh/sshd_config").write_text(sshd_config(ssh_port, {"PATH": IMAGE_PATH}))
     (etc / "mtab").symlink_to("/proc/mounts")
 
 
 def _write_programs(disk: Path, rule: ImageRule) -> None:
     without = rule["without"]
     if rule["start_sh"]:
-        _install(IMAGE_FILES / "start.sh", disk / "start.sh")
+        install(IMAGE_FILES / "start.sh", disk / "start.sh")
     for name in ("runpodctl", "apt-get"):
         if name not in without:
-            _install(IMAGE_FILES / name, disk / IMAGE_BIN / name)
+            install(IMAGE_FILES / name, disk / IMAGE_BIN / name)
     for name in ("python", "python3"):
         if name not in without:
             (disk / IMAGE_BIN / name).symlink_to(python_executable())
@@ -168,7 +173,8 @@ def python_executable() -> str:
     return str(Path(sys.base_prefix, "bin", version))
 
 
-def _install(source: Path, target: Path) -> None:
+def install(source: Path, target: Path) -> None:
+    """Copy a program to where it can be run."""
     shutil.copyfile(source, target)
     target.chmod(0o755)
 

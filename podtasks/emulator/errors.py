@@ -38,9 +38,7 @@ class SpotCapacityError(CloudError):
     """No spot machine has what was asked for, or the bid is too low."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "There are no instances available with the request specifications. Please try again later."
-        )
+        super().__init__("There are no instances available with the request specifications. Please try again later.")
 
 
 class ResumeError(CloudError):

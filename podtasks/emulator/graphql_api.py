@@ -180,8 +180,9 @@ def _own_pod_id(context: _Context, arguments: Arguments) -> str:
 def _load_schema() -> GraphQLSchema:
     schema = build_schema(Path(__file__).with_name("schema.graphql").read_text(), assume_valid=True)
     moment: Any = schema.type_map["DateTime"]
-    moment.parse_value = _parse_moment
-    moment.parse_literal = _parse_moment_literal
+    # graphql-core 3.2's names and 3.3's.
+    moment.parse_value = moment.coerce_input_value = _parse_moment
+    moment.parse_literal = moment.coerce_input_literal = _parse_moment_literal
     return schema
 
 

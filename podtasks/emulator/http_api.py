@@ -48,9 +48,7 @@ class HttpApi:
         def answer(caller: Caller) -> Response:
             if body is None or not isinstance(query, str):
                 return JSONResponse(_errors("POST body missing, invalid or without a query."), 400)
-            return JSONResponse(
-                self._graphql.answer(caller, query, body.get("variables"), body.get("operationName"))
-            )
+            return JSONResponse(self._graphql.answer(caller, query, body.get("variables"), body.get("operationName")))
 
         return await self._serve(request, operations, answer, _unauthorized)
 
@@ -114,9 +112,7 @@ class HttpApi:
         self._log(operations, caller, response, fault)
         return response
 
-    def _log(
-        self, operations: list[str], caller: Caller | None, response: Response, fault: Fault | None
-    ) -> None:
+    def _log(self, operations: list[str], caller: Caller | None, response: Response, fault: Fault | None) -> None:
         key = "none" if caller is None else "account" if caller.pod_id is None else f"pod {caller.pod_id}"
         kind = None if fault is None else fault.kind
         self.calls.add(operations, key, response.status_code, kind, _first_error(response))

@@ -49,9 +49,8 @@ def network_volume_usd_per_hour(size_gb: int) -> float:
     """Return what a network volume costs per hour, attached or not."""
     cheap_gb = max(0, size_gb - 1000)
     monthly = (
-        (size_gb - cheap_gb) * catalogue.NETWORK_VOLUME_USD_PER_GB_MONTH
-        + cheap_gb * catalogue.NETWORK_VOLUME_ABOVE_1TB_USD_PER_GB_MONTH
-    )
+        size_gb - cheap_gb
+    ) * catalogue.NETWORK_VOLUME_USD_PER_GB_MONTH + cheap_gb * catalogue.NETWORK_VOLUME_ABOVE_1TB_USD_PER_GB_MONTH
     return monthly / catalogue.HOURS_PER_MONTH
 
 

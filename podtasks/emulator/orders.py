@@ -85,9 +85,7 @@ def cpu_order(cloud: Cloud, wish: Input) -> PodOrder:
     )
 
 
-def _gpu_order(
-    wish: Input, place: _Place, count: int, usd_per_hour: float, bid_usd: float | None
-) -> PodOrder:
+def _gpu_order(wish: Input, place: _Place, count: int, usd_per_hour: float, bid_usd: float | None) -> PodOrder:
     return PodOrder(
         cloud=place.cloud,
         data_center=place.data_center,

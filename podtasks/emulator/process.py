@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc/self/stat")
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,21 @@ class ProcessIdentity:
                 os.kill(self.pid, number)
 
     def catches(self, number: int) -> bool:
-        """Say whether the process has a handler for a signal (process 1 ignores the rest)."""
+        """Say whether the process has a handler for a signal (process 1 ignores the rest).
+
+        Without /proc nobody can tell, and the answer is yes.
+        """
+        if not _PROC.exists():
+            return True
         mask = _status_field(self.pid, "SigCgt")
         return mask is not None and bool(int(mask, 16) >> (number - 1) & 1)
 
     async def gone(self) -> None:
-        """Wait until the process has ended, without polling."""
+        """Wait until the process has ended, without polling where the system can tell (Linux)."""
+        if not hasattr(os, "pidfd_open"):
+            while self.is_alive():
+                await asyncio.sleep(_POLL_S)
+            return
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -101,12 +115,23 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _start_ticks(pid: int) -> int | None:
+    if not _PROC.exists():
+        return _start_ticks_without_proc(pid)
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _start_ticks_without_proc(pid: int) -> int | None:
+    psutil: Any = importlib.import_module("psutil")
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 100)
+    except psutil.Error:
+        return None
 
 
 def _status_field(pid: int, name: str) -> str | None:

@@ -51,6 +51,7 @@ class Sandbox(Protocol):
 
     name: str
     note: str
+    ssh_user: str
 
     def new_disk(self, pod: Pod, hostname: str, rule: ImageRule) -> None:
         """Replace the pod's container disk by a new one with its image's files."""
@@ -80,6 +81,7 @@ class Bubblewrap:
 
     name = "bubblewrap"
     note = ""
+    ssh_user = "root"
 
     def __init__(self, layout: Layout, program: str) -> None:
         self._layout = layout
@@ -214,14 +216,6 @@ def find_bubblewrap(layout: Layout) -> tuple[Bubblewrap | None, str]:
     if attempt.returncode == 0:
         return Bubblewrap(layout, program), ""
     return None, attempt.stderr.strip() or f"bwrap ended with code {attempt.returncode}"
-
-
-def choose_sandbox(layout: Layout) -> Sandbox:
-    """Return the best way to run containers on this machine."""
-    sandbox, reason = find_bubblewrap(layout)
-    if sandbox is None:
-        raise SystemExit(f"podtasks.emulator: this machine cannot sandbox: {reason}")
-    return sandbox
 
 
 def find_beside_python(name: str) -> str | None:

@@ -116,6 +116,7 @@ def _announce(cloud: Cloud) -> None:
             "key": cloud.account.key,
             "sandbox": cloud.host.sandbox.name,
             "sandbox_note": cloud.host.sandbox.note,
+            "ssh_user": cloud.host.sandbox.ssh_user,
             "volume_id": volume.id,
             "data_center": volume.data_center,
         },

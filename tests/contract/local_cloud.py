@@ -140,12 +140,16 @@ class Pods:
         port = port or public_port(self.sdk.get_pod(pod_id))
         if port is None:
             return subprocess.CompletedProcess([], 255, b"", b"no port")
-        words = ["ssh", "-F", "none", "-i", str(self.key), "-p", str(port)]
+        words = ["ssh", "-F", "none", "-o", "KexAlgorithms=curve25519-sha256", "-i", str(self.key), "-p", str(port)]
         words += ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
         words += ["-o", f"UserKnownHostsFile={self.folder / f'known-{next(self.numbers)}'}", "-o", "LogLevel=ERROR"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
         return subprocess.run(
-            [*words, "root@127.0.0.1", command], capture_output=True, check=False, env=environment, timeout=60
+            [*words, f"{self.emulator.info['ssh_user']}@127.0.0.1", command],
+            capture_output=True,
+            check=False,
+            env=environment,
+            timeout=60,
         )
 
     def ssh(self, pod_id: str, command: str) -> str:
