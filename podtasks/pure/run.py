@@ -71,11 +71,9 @@ def build_words(script: str, config_flag: str, config: str, args: str) -> tuple[
 
     A `config_flag` that ends in "=" is joined to the path; an empty one makes it positional.
     """
-    if config_flag.endswith("="):
-        flag = [config_flag + config]
-    else:
-        flag = [config_flag, config] if config_flag else [config]
-    return (script, *flag, *split_args(args))
+    flag = [config_flag] if config_flag and not config_flag.endswith("=") else []
+    path = config_flag + config if config_flag.endswith("=") else config
+    return (script, *flag, path, *split_args(args))
 
 
 def fill_resume_args(resume_args: str, checkpoint: Checkpoint | None) -> tuple[str, ...]:

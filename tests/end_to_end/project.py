@@ -61,10 +61,9 @@ class TrainingProject:
 
     def git(self, *words: str) -> str:
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"]
-        done = subprocess.run(
-            ["git", *identity, *words], cwd=self.path, env=self.environment(), check=True, capture_output=True, text=True
-        )
-        return done.stdout.strip()
+        command = ["git", *identity, *words]
+        done = subprocess.run(command, cwd=self.path, env=self.environment(), check=True, capture_output=True)
+        return done.stdout.decode().strip()
 
     def commit(self, message: str) -> str:
         self.git("add", "-A")
@@ -72,7 +71,8 @@ class TrainingProject:
         return self.git("rev-parse", "HEAD")
 
     def environment(self, **extra: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD", "PODTASKS", "GIT_"))}
+        ours = ("RUNPOD", "PODTASKS", "GIT_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return {**kept, "HOME": str(self.path / ".home"), "PYTHONPATH": str(ROOT), **extra}
 
     def inv(self, *words: str, timeout_s: float = TIMEOUT_S, **extra: str) -> Done:
@@ -112,7 +112,7 @@ class TrainingProject:
         told: dict[str, Any] = json.loads((self.path / ".podtasks/cloud/server.json").read_text())
         return told
 
-    def ask(self, route: str, body: object = None) -> Any:
+    def ask(self, route: str, body: object = None) -> Any:  # noqa: ANN401
         """Call a control route of the project's local cloud."""
         server = self.server()
         request = urllib.request.Request(
@@ -136,7 +136,8 @@ class TrainingProject:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return all pods of the account, as the API lists them."""
-        pods: list[dict[str, Any]] = self.graphql("{ myself { pods { id desiredStatus costPerHr } } }")["myself"]["pods"]
+        answer = self.graphql("{ myself { pods { id desiredStatus costPerHr } } }")
+        pods: list[dict[str, Any]] = answer["myself"]["pods"]
         return pods
 
     def running_pods(self) -> list[str]:

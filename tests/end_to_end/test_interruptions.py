@@ -36,7 +36,8 @@ def inv_stop(project: TrainingProject) -> None:
 def tmux_kill_session(project: TrainingProject) -> None:
     pod = project.ask(f"pods/{project.running_pods()[0]}")
     key = project.path / ".podtasks/local_key"
-    words = ["ssh", "-i", str(key), "-p", str(pod["public_ports"]["22"]), "-o", f"UserKnownHostsFile={project.path}/.home/known"]
+    words = ["ssh", "-i", str(key), "-p", str(pod["public_ports"]["22"])]
+    words += ["-o", f"UserKnownHostsFile='{project.path}/.home/known'"]
     words += ["-o", "StrictHostKeyChecking=accept-new", "-o", "IdentitiesOnly=yes", "root@127.0.0.1"]
     subprocess.run([*words, "tmux kill-session -t train"], check=True, env=project.environment())
 
