@@ -78,35 +78,36 @@ class RunPodSdk:
 
     def list_network_volumes(self) -> list[NetworkVolume]:
         """Return the account's network volumes. Raises AuthenticationError, ApiUnreachableError."""
-        user = self._call("read the account", lambda sdk: sdk.get_user())
-        return [
-            NetworkVolume(v["id"], v.get("name") or "", int(v.get("size") or 0), v["dataCenterId"])
-            for v in user.get("networkVolumes") or []
-        ]
+        return self._call("read the account", lambda sdk: _parse_volumes(sdk.get_user()))
 
     def list_gpu_types(self) -> list[str]:
         """Return the ids of all GPU types there are."""
-        return [gpu["id"] for gpu in self._call("list the GPU types", lambda sdk: sdk.get_gpus())]
+        return self._call("list the GPU types", lambda sdk: [gpu["id"] for gpu in sdk.get_gpus()])
 
     def list_offers(
         self, gpu_types: Sequence[str], *, gpu_count: int, data_center: str | None, secure: bool
     ) -> list[GpuOffer]:
         """Return price and stock of those of `gpu_types` that exist, in one call and in the given order."""
         query = build_offers_query(gpu_types, gpu_count=gpu_count, data_center=data_center, secure=secure)
-        answer = self._call(
-            "read prices and stock", lambda sdk: sdk.api.graphql.run_graphql_query(query)["data"]
-        )
-        return parse_offers(answer, gpu_types, secure=secure)
+
+        def ask(sdk: Any) -> list[GpuOffer]:  # noqa: ANN401
+            return parse_offers(sdk.api.graphql.run_graphql_query(query)["data"], gpu_types, secure=secure)
+
+        return self._call("read prices and stock", ask)
 
     def list_pods(self) -> list[Pod]:
         """Return all pods of the account."""
-        return [parse_pod(pod) for pod in self._call("list the pods", lambda sdk: sdk.get_pods())]
+        return self._call("list the pods", lambda sdk: [parse_pod(pod) for pod in sdk.get_pods()])
 
     def find_pod(self, pod_id: str) -> Pod | None:
         """Return the pod, None where the account has none of that id."""
         safe_id = graphql_text.escape(pod_id)
-        answer = self._call(f"read pod {pod_id}", lambda sdk: sdk.get_pod(safe_id))
-        return parse_pod(answer) if answer else None
+
+        def ask(sdk: Any) -> Pod | None:  # noqa: ANN401
+            answer = sdk.get_pod(safe_id)
+            return parse_pod(answer) if answer else None
+
+        return self._call(f"read pod {pod_id}", ask)
 
     def create_pod(self, spec: PodSpec, gpu_type: str) -> str:
         """Rent a pod and return its id.
@@ -115,8 +116,7 @@ class RunPodSdk:
         `may_have_acted` when nobody can know whether the pod exists: look before trying again.
         """
         arguments = _create_arguments(spec, gpu_type)
-        pod = self._once(f"create a pod with {gpu_type}", lambda sdk: sdk.create_pod(**arguments))
-        return str(pod["id"])
+        return self._once(f"create a pod with {gpu_type}", lambda sdk: str(sdk.create_pod(**arguments)["id"]))
 
     def resume_pod(self, pod_id: str, gpu_count: int) -> None:
         """Start a stopped pod. Raises CapacityError when its host has no GPU free."""
@@ -149,6 +149,7 @@ class RunPodSdk:
         raise AssertionError("the last try returns or raises")
 
     def _once(self, purpose: str, operation: Callable[[Any], Result]) -> Result:
+        """Run an operation, the reading of its answer included: RunPod sends null where it has trouble."""
         sdk, keeper = self._connect()
         try:
             return operation(sdk)
@@ -167,6 +168,13 @@ class RunPodSdk:
             sdk.api.graphql.requests = keeper
             self._connected = (sdk, keeper)
         return self._connected
+
+
+def _parse_volumes(user: Mapping[str, Any]) -> list[NetworkVolume]:
+    return [
+        NetworkVolume(v["id"], v.get("name") or "", int(v.get("size") or 0), v["dataCenterId"])
+        for v in user.get("networkVolumes") or []
+    ]
 
 
 def _create_arguments(spec: PodSpec, gpu_type: str) -> dict[str, Any]:
