@@ -20,9 +20,10 @@ _GOOD_RUN_S = 10.0
 
 
 class _Life:
-    """One start of a pod until its end."""
+    """One start of a pod until its end; it has a host name once it has a container disk."""
 
     def __init__(self) -> None:
+        self.hostname = ""
         self.ending = asyncio.Event()
         self.grace_s = 0.0
         self.task: asyncio.Task[None] | None = None
@@ -51,6 +52,8 @@ class Host:
         self._environment_of = environment_of
         self._changed = changed
         self._lives: dict[str, _Life] = {}
+        self._starting: set[asyncio.Task[Container | None]] = set()
+        self._is_closing = False
 
     def begin(self, pod: Pod) -> None:
         """Start a pod on a new container disk, once its last container is gone."""
@@ -78,29 +81,33 @@ class Host:
         if life is not None and life.task is not None:
             await asyncio.shield(life.task)
 
+    async def close(self) -> None:
+        """Start nothing more and wait for starts under way, so that every container is on record."""
+        self._is_closing = True
+        await asyncio.gather(*self._starting, return_exceptions=True)
+
     async def _begin(self, pod: Pod, life: _Life, previous: _Life | None) -> None:
         if previous is not None and previous.task is not None:
             await asyncio.wait([previous.task])
-        if await _set_within(life.ending, pod.started_at_delay(self._dials().ssh_s)):
-            return
-        hostname = secrets.token_hex(6)
-        rule = self._dials().image_rule(pod.order.image)
-        await asyncio.to_thread(self.sandbox.new_disk, pod, hostname, rule)
-        await self._keep_running(pod, life, hostname, None)
+        if not await _set_within(life.ending, pod.started_at_delay(self._dials().ssh_s)):
+            await self._keep_running(pod, life, None)
 
     async def _attach(self, pod: Pod, life: _Life) -> None:
         container = pod.container
         if container is None:
             await self._begin(pod, life, None)
         else:
-            await self._keep_running(pod, life, container.hostname, container)
+            life.hostname = container.hostname
+            await self._keep_running(pod, life, container)
 
-    async def _keep_running(self, pod: Pod, life: _Life, hostname: str, container: Container | None) -> None:
+    async def _keep_running(self, pod: Pod, life: _Life, container: Container | None) -> None:
         """Keep process 1 running, as RunPod does: when it ends by itself, the container starts again."""
         pause_s = _FIRST_PAUSE_S
         while not life.ending.is_set():
+            if self._is_closing:
+                return
             began = asyncio.get_running_loop().time()
-            container = container or await self._start(pod, hostname)
+            container = container or await self._start(pod, life)
             if container is not None and await self._ended_first(container, life.ending):
                 container = None
             if container is None:
@@ -112,12 +119,23 @@ class Host:
             await self.sandbox.stop(pod, container, life.grace_s)
         self._set_container(pod, None)
 
-    async def _start(self, pod: Pod, hostname: str) -> Container | None:
+    async def _start(self, pod: Pod, life: _Life) -> Container | None:
+        """Start process 1; return None when that failed, which is tried again like a container that ended."""
+        task = asyncio.create_task(self._start_on_record(pod, life))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return await asyncio.shield(task)
+
+    async def _start_on_record(self, pod: Pod, life: _Life) -> Container | None:
         rule = self._dials().image_rule(pod.order.image)
         command = start_command(pod.order.docker_args, has_start_sh=bool(rule["start_sh"]))
         environment = self._environment_of(pod)
         try:
-            container = await asyncio.to_thread(self.sandbox.start, pod, hostname, environment, command, rule)
+            if not life.hostname:
+                hostname = secrets.token_hex(6)
+                await asyncio.to_thread(self.sandbox.new_disk, pod, hostname, rule)
+                life.hostname = hostname
+            container = await asyncio.to_thread(self.sandbox.start, pod, life.hostname, environment, command, rule)
         except (SandboxError, OSError, ValueError) as problem:
             print(f"pod {pod.id} cannot start: {problem}", file=sys.stderr)
             return None

@@ -75,6 +75,7 @@ async def serve(layout: Layout, sandbox: Sandbox, *, port: int, idle_exit_s: flo
         await server.serve(sockets=[listener])
     finally:
         idle.cancel()
+        await cloud.host.close()
         layout.server.unlink(missing_ok=True)
         cloud.save()
 
