@@ -54,15 +54,14 @@ def require_readable_settings() -> None:
 
     It is called while the tasks are loaded, because Invoke reads that file right after.
     """
-    import yaml
-
     from podtasks.doors.project_files import find_root
+    from podtasks.pure.yaml_text import load_yaml
 
     path = find_root(Path.cwd()) / "invoke.yaml"
     try:
-        loaded = yaml.safe_load(path.read_bytes()) if path.exists() else None
+        loaded = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else None
         problem = "" if loaded is None or isinstance(loaded, dict) else "it must hold keys and values"
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
     if problem:
         raised = SettingsError(f"invoke.yaml cannot be read: {problem}.", next_step=f"mend {path}")
