@@ -75,6 +75,10 @@ def test_start_command_that_cannot_unpack_does_not_run_an_old_boot_sh(tmp_path: 
     assert done.stdout == b""
 
 
+def test_archive_does_not_depend_on_the_order_of_its_files() -> None:
+    assert build_archive({"b": b"2", "a": b"1"}) == build_archive({"a": b"1", "b": b"2"})
+
+
 def test_archive_carries_neither_time_nor_owner() -> None:
     archive = build_archive({"a": b"1"})
     assert archive[4:8] == b"\0\0\0\0", "gzip's own time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 from invoke.collection import Collection
@@ -99,6 +100,40 @@ def test_several_problems_become_one_error_numbered() -> None:
     assert both.exit_code == 120
     assert "1. Pod p1 did not answer." in str(both)
     assert "2. Another.\nNext: mend it" in str(both)
+
+
+@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"podtasks:\n  gpu_count: 1\n", None])
+def test_settings_file_that_invoke_can_read_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "invoke.yaml").write_bytes(content)
+    entry.require_readable_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"podtasks: [1\n", "line 2, column 1"),
+        (b"just text\n", "it must hold keys and values"),
+        (b"when: 2001-99-99\n", "a value in it cannot be read"),
+        (b"name: \xff\n", "utf-8"),
+    ],
+)
+def test_settings_file_that_invoke_would_stumble_over_is_named_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
+) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    (tmp_path / "tasks.py").touch()
+    (tmp_path / "invoke.yaml").write_bytes(content)
+    monkeypatch.chdir(below)
+    with pytest.raises(Exit) as caught:
+        entry.require_readable_settings()
+    assert caught.value.code == errors.SettingsError.exit_code
+    assert "invoke.yaml cannot be read: " in str(caught.value.message)
+    assert says in str(caught.value.message)
 
 
 def test_invokes_configuration_becomes_plain_dictionaries() -> None:

@@ -41,7 +41,7 @@ def shell(command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes
 def test_kit_is_named_after_what_is_in_it() -> None:
     kit = build_folders("/opt/podtasks", "/workspace", {"a.py": b"1", "b.py": b"2"}).kit
     assert kit == build_folders("/opt/podtasks", "/workspace", {"b.py": b"2", "a.py": b"1"}).kit
-    others = [{"a.py": b"2", "b.py": b"1"}, {"a.py": b"12", "b.py": b""}, {"a.py": b"1"}, {"a.pyb": b"1", ".py": b"2"}]
+    others = [{"a.py": b"2", "b.py": b"1"}, {"a.py": b"12", "b.py": b""}, {"a.py": b"1"}, {"a.py": b"1b.py2"}]
     kits = {build_folders("/opt/podtasks", "/workspace", programs).kit for programs in others}
     assert len(kits | {kit}) == 5
     assert kit.startswith("/opt/podtasks/kit-")
