@@ -276,5 +276,6 @@ def test_commit_that_is_only_on_the_remote_is_not_blamed_for_the_configuration(c
 
 def test_fault_of_our_own_is_not_hidden_among_the_problems(check: Check) -> None:
     check.api.instead("list_network_volumes", ZeroDivisionError("a bug"))
+    check.revision = DIRTY
     with pytest.raises(ZeroDivisionError):
         check.plan()
