@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
 import subprocess
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from tests.contract.local_cloud import READY_S, Emulator, wait_for
 
@@ -57,6 +60,20 @@ def test_shutdown_with_stop_ends_all_pods(new_emulator: Callable[..., Emulator])
     assert emulator.process.wait(READY_S) == 0
 
 
+def test_an_end_in_the_middle_of_starts_leaves_every_container_on_record(
+    new_emulator: Callable[..., Emulator],
+) -> None:
+    emulator = new_emulator().start()
+    query = 'mutation { podFindAndDeployOnDemand(input: {gpuTypeId: "NVIDIA L40S", imageName: "i"}) { id } }'
+    ids = [emulator.graphql(query)["data"]["podFindAndDeployOnDemand"]["id"] for _ in range(4)]
+    emulator.end()
+    emulator.start()
+    for pod_id in ids:
+        wait_for(partial(_process_id, emulator, pod_id), f"{pod_id} runs")
+    for pod_id in ids:
+        assert len(_first_processes_of(pod_id)) == 1
+
+
 def test_a_killed_emulator_leaves_no_stale_announcement_behind_its_successor(
     new_emulator: Callable[..., Emulator],
 ) -> None:
@@ -69,6 +86,23 @@ def test_a_killed_emulator_leaves_no_stale_announcement_behind_its_successor(
     emulator.info = wait_for(lambda: _newer(emulator, first["pid"]), "a new announcement")
     assert (emulator.info["key"], emulator.info["url"]) == (first["key"], first["url"])
     assert emulator.control("GET", "/status")["pods"] == {}
+
+
+def _process_id(emulator: Emulator, pod_id: str) -> int | None:
+    process_id: int | None = emulator.inside(pod_id)["process_id"]
+    return process_id
+
+
+def _first_processes_of(pod_id: str) -> list[str]:
+    """Return the processes of this machine that are process 1 of a pod."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            lines = (folder / "status").read_text().splitlines()
+            is_first = any(line.startswith("NSpid:") and line.split()[1:][-1] == "1" for line in lines)
+            if is_first and f"RUNPOD_POD_ID={pod_id}".encode() in (folder / "environ").read_bytes():
+                found.append(folder.name)
+    return found
 
 
 def _newer(emulator: Emulator, old_pid: int) -> dict[str, object] | None:
