@@ -73,9 +73,10 @@ def ensure_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock
     if not _fits(pod, request):
         return _replace(cloud, pod, request, report, clock, f"it has {_describe(pod)}")
     try:
-        return _resume(cloud, pod, request, report)
+        cloud.api.resume_pod(pod.id, request.spec.gpu_count)
     except CapacityError as error:
         return _replace(cloud, pod, request, report, clock, f"it cannot be resumed ({error.what})")
+    return _check_resumed(cloud, pod, request, report)
 
 
 def create_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock) -> Pod:
@@ -219,8 +220,7 @@ def _use_running(pod: Pod, request: PodRequest, report: Reporter) -> Pod:
     return pod
 
 
-def _resume(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter) -> Pod:
-    cloud.api.resume_pod(pod.id, request.spec.gpu_count)
+def _check_resumed(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter) -> Pod:
     resumed = _require_cap(cloud, cloud.api.find_pod(pod.id) or pod, request, report)
     report.step(f"pod {pod.id} resumed: {pod.gpu}, ${resumed.usd_per_hour:.2f}/h")
     return resumed
