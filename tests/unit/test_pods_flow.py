@@ -221,6 +221,15 @@ def test_resume_refused_for_another_reason_changes_nothing(world: World) -> None
     assert world.api.orders() == ["resume_pod pod1 1"]
 
 
+def test_trouble_after_a_resume_that_worked_does_not_cost_the_pod(world: World) -> None:
+    # RunPod's text for trouble of any kind is also one of those for no capacity.
+    trouble = CapacityError("RunPod cannot read pod pod1: Something went wrong.", next_step="wait")
+    world.api.on("find_pod pod1", STOPPED, trouble).on("resume_pod pod1 1", None)
+    with pytest.raises(CapacityError):
+        world.ensure(pod_id="pod1")
+    assert world.api.orders() == ["resume_pod pod1 1"]
+
+
 def test_resumed_pod_above_the_cap_is_stopped_again(world: World) -> None:
     world.api.on("find_pod pod1", STOPPED, make_pod(usd_per_hour=2.5))
     world.api.on("resume_pod pod1 1", None).on("stop_pod pod1", None)
