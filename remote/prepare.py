@@ -115,21 +115,26 @@ def hold(link: GuardLink, who: str, token: str) -> None:
                 link.take_events()
             except GuardGone:
                 link.close()
-                link = take_again(who, token)
+                successor = take_again(who, token)
+                if successor is None:
+                    return
+                link = successor
 
 
-def take_again(who: str, token: str) -> GuardLink:
-    """Return a link that holds the same lease at the next guard. Raise GuardGone when none comes."""
+def take_again(who: str, token: str) -> GuardLink | None:
+    """Return a link that holds the same lease at the next guard, None when that guard has another holder."""
     deadline = time.monotonic() + RECONNECT_S
     while True:
         try:
             link = guard_link.connect()
             if link.request("prepare", who=who, token=token)["ok"]:
                 return link
-            raise GuardGone("the next guard gave the lease to another")
-        except GuardGone:
+            link.close()
+            return None
+        except GuardGone as error:
             if time.monotonic() > deadline:
-                raise
+                print(f"the lease is lost: {error}", file=sys.stderr)
+                return None
             time.sleep(0.05)
 
 

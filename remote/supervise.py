@@ -180,6 +180,7 @@ class Supervisor:
         finally:
             os.close(log)
         self.pgid = process.pid
+        prefer_when_memory_ends(process.pid)
         self.tell_guard("training", pgid=process.pid)
         try:
             return self.watch(process)
@@ -322,6 +323,12 @@ def training_environ(record: dict[str, Any]) -> dict[str, str]:
     environ.update(record.get("script_env") or {})
     environ["PYTHONUNBUFFERED"] = "1"
     return environ
+
+
+def prefer_when_memory_ends(pid: int) -> None:
+    """Have the kernel kill the training rather than what watches it. Linux: proc_pid_oom_score_adj(5)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")
 
 
 def put_first(environ: dict[str, str], python: str) -> None:

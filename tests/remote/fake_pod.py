@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import pytest
 
 REMOTE = Path(__file__).parents[2] / "remote"
+# What the pod's start command brings; the rest comes as a kit over SSH.
+BOOT_FILES = ("boot.sh", "guard.py", "stop_pod.py", "pod_environ.py")
 API_KEY = "rpa_SECRET_of_this_pod"
 T = TypeVar("T")
 COMMIT = "3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40"
@@ -102,6 +104,8 @@ class FakePod:
         for folder in (self.directory, self.volume, self.clone, self.programs, root / "tmux"):
             folder.mkdir()
         self.kit = REMOTE
+        for name in BOOT_FILES:
+            shutil.copy(REMOTE / name, self.directory / name)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.clients: list[GuardClient] = []
         self.pod_environ = {
@@ -169,7 +173,7 @@ class FakePod:
         log = (self.directory / "guard.log").open("ab")
         with log:
             guard = subprocess.Popen(
-                [sys.executable, str(self.kit / "guard.py")],
+                [sys.executable, str(self.directory / "guard.py")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.fake_pod import REMOTE, FakePod, is_running, wait_until
-
-BUNDLE = ("boot.sh", "guard.py", "stop_pod.py", "pod_environ.py")
+from tests.remote.fake_pod import FakePod, is_running, wait_until
 
 
 class Booted:
@@ -34,8 +32,6 @@ class Booted:
             f"Port {self.port}\nListenAddress 127.0.0.1\nUsePAM no\nStrictModes no\n"
             "PermitRootLogin prohibit-password\nPidFile none\n"
         )
-        for name in BUNDLE:
-            shutil.copy(REMOTE / name, pod.directory / name)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(pod.root / "key")], check=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(pod.root / "host")], check=True)
         self.environ = {

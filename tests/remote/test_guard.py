@@ -215,8 +215,9 @@ def test_a_supervisor_that_hangs_is_killed_with_its_run(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_OVERTIME_S="0.1")
     supervisor = pod.start([sys.executable, "-c", PRETENDED_SUPERVISOR])
     first_line(supervisor)
-    client, (_, token) = pod.client(), pod.prepare()
+    client, (launcher, token) = pod.client(), pod.prepare()
     client.ask("run", token=token, pid=supervisor.pid, run=a_run(pod, stop_grace_s=-15))
+    launcher.close()
     pod.client().ask("end", reason="user")
     assert supervisor.wait(timeout=10) == -signal.SIGKILL
     pod.wait_for_stop()

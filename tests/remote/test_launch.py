@@ -60,6 +60,7 @@ def test_a_token_that_holds_nothing_is_refused_before_anything_is_touched(pod: F
 def test_a_running_session_is_refused_by_name_and_goes_on(pod: FakePod) -> None:
     pod.start_guard()
     pod.launch(WAITING, run_id="first")
+    pod.wait_for_log(b"begun")
     before = (pod.directory / "supervisor.pid").read_text()
     code, answer = pod.run_program("launch.py", pod.request("pass", run_id="second", token="any"))
     assert code == 20
@@ -72,6 +73,7 @@ def test_a_running_session_is_refused_by_name_and_goes_on(pod: FakePod) -> None:
 def test_a_live_supervisor_the_guard_does_not_know_is_refused_too(pod: FakePod) -> None:
     guard = pod.start_guard()
     pod.launch(WAITING, run_id="first")
+    pod.wait_for_log(b"begun")
     guard.kill()
     guard.wait()
     supervisor = int((pod.directory / "supervisor.pid").read_text())
@@ -144,8 +146,8 @@ def test_an_earlier_run_without_an_end_is_recorded_as_lost(pod: FakePod) -> None
         process.kill()
         process.wait()
     pod.kill_the_rest()
-    for path in pod.directory.iterdir():
-        path.unlink()
+    for name in ("guard.sock", "lease.json", "supervisor.pid"):
+        (pod.directory / name).unlink()
     log = pod.log()
     pod.start_guard()
     second = pod.launch("print('hello')", run_id="second")

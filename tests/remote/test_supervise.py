@@ -172,6 +172,7 @@ def test_the_training_has_the_pods_environment_and_the_scripts_on_top(pod: FakeP
 import os
 names = 'POD_VARIABLE', 'RUNPOD_POD_ID', 'SHADOWED', 'OWN', 'PYTHONUNBUFFERED', 'PODTASKS_DIR', 'TMUX'
 print({name: os.environ.get(name) for name in names})
+print(open('/proc/self/oom_score_adj').read().strip())
 print(os.getcwd() == os.path.realpath(os.path.dirname(os.path.abspath('train.py'))), os.getsid(0) == os.getpid())
 """
     pod.wait_for_end(pod.launch(script, script_env={"SHADOWED": "script", "OWN": "a 'b' $(c)"})["run_dir"])
@@ -184,7 +185,7 @@ print(os.getcwd() == os.path.realpath(os.path.dirname(os.path.abspath('train.py'
         "PODTASKS_DIR": None,
         "TMUX": None,
     }
-    assert f"{expected}\nTrue True\n" in pod.log().decode()
+    assert f"{expected}\n500\nTrue True\n" in pod.log().decode()
 
 
 # Ends from outside
