@@ -79,8 +79,15 @@ def erase(folder: Path) -> None:
             if not folder.exists():
                 return
         except PermissionError:
-            for path, _, _ in os.walk(folder):
-                os.chmod(path, 0o700)
+            _make_accessible(folder)
+
+
+def _make_accessible(folder: Path) -> None:
+    # Top down: a directory can be listed, and its own directories changed, once it has been changed itself.
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(path, name)):
+                os.chmod(os.path.join(path, name), 0o700)
 
 
 def populate(disk: Path, *, hostname: str, ssh_port: int | None, rule: ImageRule) -> None:
