@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -156,9 +157,11 @@ class PodShell:
     def run(self, command: str, chunks: Iterable[bytes] = ()) -> Output:
         """Run a shell command line, with `chunks` as its standard input, and return what came of it."""
         process = self.start(command)
-        for chunk in chunks:
-            process.send(chunk)
-        process.end_input()
+        # A command that refuses its input says why on its output.
+        with contextlib.suppress(TransportError):
+            for chunk in chunks:
+                process.send(chunk)
+            process.end_input()
         return process.wait()
 
 

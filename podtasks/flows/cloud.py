@@ -30,6 +30,7 @@ class Cloud:
         network_volume_id: the volume that pods get, None for a host-local volume disk.
         key_path: the private SSH key to log in with.
         public_key: its public half.
+        volume_folder: where the local cloud's volume lies on this machine.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Cloud:
     network_volume_id: str | None
     key_path: Path
     public_key: str
+    volume_folder: Path | None = None
 
     def remember_pod(self, pod_id: str) -> None:
         """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
@@ -98,6 +100,7 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
         network_volume_id=running.volume_id,
         key_path=key_path,
         public_key=key_files.require_login_key(key_path),
+        volume_folder=local_state_folder(files) / "volumes" / running.volume_id,
     )
 
 

@@ -175,6 +175,7 @@ def _find_checkpoint(programs: PodPrograms, launch: Launch, report: Reporter) ->
             "directory": launch.checkpoint_dir,
             "pattern": launch.checkpoint_pattern,
             "resume_from": launch.resume_from,
+            "links": dict(launch.links),
         },
     )
     for skipped in answer.get("skipped") or []:

@@ -15,13 +15,12 @@ from podtasks.flows.cloud import Cloud
 from podtasks.flows.pods import find_pod
 from podtasks.pure.boot import build_start_command
 from podtasks.pure.errors import CodeError, ConfigError, PlanError, PodtasksError, UsageError, combine
-from podtasks.pure.gpu_offers import choose_offers
+from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec
 from podtasks.pure.pod_environment import build_pod_environment
 from podtasks.pure.run import Launch, build_run_id, build_words
 from podtasks.pure.settings import Settings
-from podtasks.pure.suggestion import find_nearest
 from podtasks.pure.training_config import (
     TrainingConfig,
     available_configs,
@@ -247,7 +246,7 @@ def _require_known(cloud: Cloud, settings: Settings, offers: list[GpuOffer]) -> 
     if not unknown:
         return
     types = cloud.api.list_gpu_types()
-    nearest = find_nearest(unknown[0], types)
+    nearest = suggest_gpu_type(unknown[0], types)
     raise PlanError(
         f"RunPod has no GPU type {unknown[0]!r}.",
         means="No pod was created.",

@@ -8,6 +8,7 @@ from typing import Any
 from podtasks.pure.errors import PlanError
 from podtasks.pure.graphql_text import escape
 from podtasks.pure.pod import GpuOffer
+from podtasks.pure.suggestion import find_nearest
 
 
 def build_offers_query(
@@ -80,3 +81,10 @@ def _too_dear(
         means="No pod was created.",
         next_step="raise max_usd_per_hour in invoke.yaml, or choose a cheaper type with --gpu",
     )
+
+
+def suggest_gpu_type(wanted: str, gpu_types: Sequence[str]) -> str | None:
+    """Return the GPU type most like `wanted`: the first with all of its words, else the nearest spelling."""
+    words = set(wanted.lower().split())
+    full = (gpu for gpu in gpu_types if words <= set(gpu.lower().replace("-", " ").split()))
+    return next(full, None) or find_nearest(wanted, gpu_types)

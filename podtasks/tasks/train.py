@@ -146,7 +146,9 @@ def _finish(project: Project, plan: Plan, account: Cloud, launched: Launched, ou
             f"pod {launched.pod.id} is kept and billed at ${launched.pod.usd_per_hour:.2f}/h: inv stop"
         )
     elif confirm_stopped(account, launched.pod, project.clock):
-        project.console.step(f"pod {launched.pod.id} has stopped; outputs are in {plan.launch.output_dir}")
+        project.console.step(f"pod {launched.pod.id} has stopped; outputs are on its volume: {plan.launch.output_dir}")
+        if account.volume_folder is not None:
+            project.console.note(f"the local cloud's volume is {account.volume_folder}")
     else:
         project.console.note(
             f"pod {launched.pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now"

@@ -143,6 +143,12 @@ class TrainingProject:
     def running_pods(self) -> list[str]:
         return [pod["id"] for pod in self.pods() if pod["desiredStatus"] == "RUNNING"]
 
+    def is_idle(self) -> bool:
+        """Return whether no pod is billed and none of their processes is left."""
+        return not self.running_pods() and not any(
+            self.ask(f"pods/{pod['id']}")["process_id"] for pod in self.pods()
+        )
+
     @property
     def volume(self) -> Path:
         return self.path / ".podtasks/cloud/volumes" / str(self.server()["volume_id"])

@@ -72,7 +72,7 @@ def test_broken_off_training_resumes_to_the_same_weights(
     project.wait_for_step(5)
 
     end(project)
-    project.wait_for(lambda: not project.running_pods(), "the pod to be stopped")
+    project.wait_for(project.is_idle, "the pod to be stopped")
     project.release()
     done = project.train()
 
@@ -144,8 +144,8 @@ def test_broken_link_is_made_anew_with_no_line_lost_or_repeated(project: Trainin
     project.wait_for(lambda: "Reconnecting" in project.said(), "the link to be noticed broken")
     project.release()
 
-    assert command.wait(timeout=30) == 0
-    shown = (project.path / ".home/out").read_text()
+    assert command.wait(timeout=30) == 0, project.said()
+    shown = (project.path / ".home/out").read_bytes().decode()
     assert re.findall(r"^step (\d+) ", shown, re.MULTILINE) == [str(n) for n in range(1, 9)]
     assert shown == project.log
 
