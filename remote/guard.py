@@ -30,7 +30,7 @@ VERSION = 1
 LONGEST_REQUEST = 1 << 20
 LEAST_GRACE_S = 30.0
 FINISH_TIMEOUT_S = 60.0
-RETURN_S = 5.0
+NEVER = float("-inf")
 
 
 class Connection:
@@ -70,7 +70,7 @@ class Guard:
         self.lease: dict[str, Any] | None = None
         self.last_run_id: str | None = None
         self.stopping: dict[str, str] | None = None
-        self.follower_lost_at = -RETURN_S
+        self.follower_lost_at = NEVER
         self.deadlines: dict[str, float] = {}
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -220,7 +220,7 @@ class Guard:
     def op_follow(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
         """Count a client that follows the log of a run; it is told when the run has ended."""
         connection.role = "follow"
-        self.follower_lost_at = -RETURN_S
+        self.follower_lost_at = NEVER
         lease = self.lease or {}
         return {"ok": True, "running": lease.get("run_id") == request.get("run_id") is not None}
 
@@ -368,8 +368,9 @@ class Guard:
         self.stopping = {"reason": reason, "action": action}
         self.deadlines.clear()
         # One whose link has just broken is on its way back for the end of the log.
-        returning = time.monotonic() < self.follower_lost_at + RETURN_S
-        wait_s = RETURN_S if returning else seconds("PODTASKS_FOLLOWERS_S", 3)
+        return_s = seconds("PODTASKS_RETURN_S", 5)
+        returning = time.monotonic() < self.follower_lost_at + return_s
+        wait_s = return_s if returning else seconds("PODTASKS_FOLLOWERS_S", 3)
         self.set_deadline("followers", wait_s if returning or self.count_followers() else 0)
         self.save()
 

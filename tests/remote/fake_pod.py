@@ -125,6 +125,7 @@ class FakePod:
             "PODTASKS_VOLUME": str(self.volume),
             "PODTASKS_ENVIRON_FILE": str(root / "environ"),
             "PODTASKS_SETTLE_S": "30",
+            "PODTASKS_RETURN_S": "0",
         }
         self.write_environ()
         self.add_program("runpodctl", f'echo "$*" >>{_quoted(self.stops)}')

@@ -161,6 +161,20 @@ def test_whoever_launched_counts_as_a_follower_until_it_closes_its_connection(po
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
+def test_a_follower_whose_link_broke_just_before_the_end_is_waited_for(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_RETURN_S="30")
+    run, follower = start_run(pod), pod.client()
+    follower.ask("follow", run_id="r-1")
+    follower.close()
+    wait_until(lambda: pod.status()["followers"] == 0, "the broken link")
+    run.ask("ended", exit_code=0, reason="finished")
+    again = pod.client()
+    assert again.ask("follow", run_id="r-1")["running"] is False
+    assert not pod.stops.exists()
+    again.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
 def test_a_follower_that_hangs_does_not_keep_the_pod(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_FOLLOWERS_S="0.1")
     run, follower = start_run(pod), pod.client()
