@@ -6,7 +6,7 @@ from podtasks.doors import ssh
 from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
-from podtasks.flows.pods import wait_for_ssh
+from podtasks.flows.readiness import wait_for_ssh
 from podtasks.pure.errors import HostKeyError, SshRefusedError, TransportError
 from podtasks.pure.pod import Pod
 

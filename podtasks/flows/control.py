@@ -12,8 +12,9 @@ from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login
 from podtasks.flows.launch import PodPrograms
-from podtasks.flows.pods import find_pod, stop_pod
-from podtasks.flows.train import Launched, confirm_stopped
+from podtasks.flows.own_pods import find_pod
+from podtasks.flows.stopping import confirm_stopped, stop_pod
+from podtasks.flows.train import Launched
 from podtasks.pure.errors import PodtasksError, RemoteRefusedError, RunActiveError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run

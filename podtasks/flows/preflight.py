@@ -12,7 +12,7 @@ from podtasks.doors import local_git
 from podtasks.doors.key_files import KeyPair, make_key_pair
 from podtasks.doors.project_files import ProjectFiles, read_pod_programs
 from podtasks.flows.cloud import Cloud
-from podtasks.flows.pods import find_pod
+from podtasks.flows.own_pods import find_pod
 from podtasks.pure.boot import build_start_command
 from podtasks.pure.errors import CodeError, ConfigError, PlanError, PodtasksError, UsageError, combine
 from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type

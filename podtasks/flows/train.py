@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podtasks.doors import ssh
-from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
+from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import run_copies
@@ -15,15 +15,15 @@ from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login, connect
 from podtasks.flows.follow import LogView, Outcome
 from podtasks.flows.launch import PodHeldError, PodPrograms, launch_training
-from podtasks.flows.pods import PodRequest, ensure_pod
+from podtasks.flows.pods import ensure_pod
+from podtasks.flows.rent import PodRequest
+from podtasks.flows.stopping import confirm_stopped
 from podtasks.pure.errors import PodFailedError, TransportError
 from podtasks.pure.plan import Plan
-from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.pod import Pod
 from podtasks.pure.run import Run, parse_run
 
 LAUNCH_TRIES = 3
-# The guard gives followers up to 3 s, and its stop call takes a moment.
-STOP_WAIT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,6 @@ def watch(
     outcome = view.follow()
     run_copies.finish(files, launched.run, outcome.exit_code, outcome.reason)
     return outcome
-
-
-def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:
-    """Wait for the pod to stop itself and return whether it did."""
-
-    def read() -> bool:
-        reading = cloud.api.find_pod(pod.id)
-        return reading is None or reading.status is not PodStatus.RUNNING
-
-    try:
-        return wait_until(read, bool, timeout_s=STOP_WAIT_S, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock)
-    except WaitTimeoutError:
-        return False
 
 
 def _request(plan: Plan) -> PodRequest:

@@ -137,7 +137,7 @@ def _watch(project: Project, account: Cloud, launched: Launched) -> Outcome:
 
 def _finish(project: Project, plan: Plan, account: Cloud, launched: Launched, outcome: Outcome) -> None:
     """Say how it ended and what became of the pod, and end with the training's exit code."""
-    from podtasks.flows.train import confirm_stopped
+    from podtasks.flows.stopping import confirm_stopped
 
     code = "unknown" if outcome.exit_code is None else outcome.exit_code
     project.console.step(f"run {launched.run.run_id} ended: {outcome.reason or 'done'}, exit code {code}")

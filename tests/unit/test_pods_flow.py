@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from podtasks.flows.pods import PodRequest, create_pod, ensure_pod, find_pod, wait_for_ssh
+from podtasks.flows.own_pods import find_pod
+from podtasks.flows.pods import ensure_pod
+from podtasks.flows.readiness import wait_for_ssh
+from podtasks.flows.rent import PodRequest, create_pod
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.errors import (
     ApiError,
@@ -77,7 +80,7 @@ class Greeting:
 @pytest.fixture
 def greeting(monkeypatch: pytest.MonkeyPatch) -> Greeting:
     greeting = Greeting()
-    monkeypatch.setattr("podtasks.flows.pods.ssh.read_banner", greeting)
+    monkeypatch.setattr("podtasks.flows.readiness.ssh.read_banner", greeting)
     return greeting
 
 

@@ -1,0 +1,24 @@
+"""This project's pods: those that carry its stamp, and the one that is remembered."""
+
+from __future__ import annotations
+
+from podtasks.flows.cloud import Cloud
+from podtasks.pure.pod import Pod, PodStatus
+
+
+def find_pod(cloud: Cloud, project: str) -> Pod | None:
+    """Return this project's pod, None when there is none: one API call.
+
+    A running pod goes before a stopped one; among equals the remembered one, then the first by its id.
+    """
+    there = [pod for pod in cloud.api.list_pods() if pod.status is not PodStatus.TERMINATED]
+    ours = [pod for pod in there if pod.project == project or pod.id == cloud.pod_id]
+    return min(
+        ours, key=lambda pod: (pod.status is not PodStatus.RUNNING, pod.id != cloud.pod_id, pod.id), default=None
+    )
+
+
+def list_own_pods(cloud: Cloud, project: str) -> list[Pod]:
+    """Return the pods that carry the project's stamp, running ones first, each in the order of their ids."""
+    ours = [pod for pod in cloud.api.list_pods() if pod.project == project and pod.status is not PodStatus.TERMINATED]
+    return sorted(ours, key=lambda pod: (pod.status is not PodStatus.RUNNING, pod.id))
