@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -266,17 +268,21 @@ def test_the_archive_of_a_linked_output_folder_is_on_the_volume(pod: FakePod) ->
 
 def test_an_output_folder_that_is_a_file_system_of_its_own_keeps_its_archive_inside(pod: FakePod) -> None:
     pod.start_guard()
+    client, token = pod.prepare()
     output = pod.volume / "out"
-    output.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(output)], check=True)
-    try:
-        checkpoints(output)
-        answer = pod.launch("pass", force_restart=True, output_dir=str(output))
-        assert Path(answer["archived"]).parent == output
-        assert archived(answer) == ["checkpoint-1000", "checkpoint-200", "tmp-checkpoint-1200"]
-        assert "file system of its own" in answer["notes"][0]
-    finally:
-        subprocess.run(["umount", "-l", str(output)], check=True)
+    script = f"import glob; print(*glob.glob('*/*', root_dir={str(output)!r}))"
+    request = {**pod.request(script, force_restart=True, output_dir=str(output)), "token": token}
+    # Only what is launched here sees this file system.
+    make_and_launch = 'mkdir "$0/checkpoint-1" && exec "$@"'
+    words = ["bwrap", "--dev-bind", "/", "/", "--tmpfs", str(output), "sh", "-c", make_and_launch, str(output)]
+    process = pod.start([*words, sys.executable, str(pod.kit / "launch.py")])
+    out, err = process.communicate(json.dumps(request).encode() + b"\n", timeout=60)
+    answer = json.loads(out)
+    client.close()
+    assert Path(answer["archived"]).parent == output, err
+    assert "file system of its own" in answer["notes"][0]
+    pod.wait_for_end(answer["run_dir"])
+    assert f"\n{Path(answer['archived']).name}/checkpoint-1\n" in pod.log().decode()
 
 
 @pytest.mark.parametrize("made", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -169,6 +170,7 @@ def test_the_training_has_the_pods_environment_and_the_scripts_on_top(pod: FakeP
     pod.write_environ()
     pod.start_guard()
     script = """
+import json
 import os
 names = 'POD_VARIABLE', 'RUNPOD_POD_ID', 'SHADOWED', 'OWN', 'PYTHONUNBUFFERED', 'PODTASKS_DIR', 'TMUX'
 print({name: os.environ.get(name) for name in names})
@@ -387,3 +389,18 @@ def use_full_log(pod: FakePod) -> None:
     """Make the log a device that is always full."""
     (pod.volume / "logs").mkdir()
     (pod.volume / "logs" / "current.log").symlink_to("/dev/full")
+
+
+def test_a_volume_that_fills_up_ends_the_run_and_stops_the_pod(pod: FakePod) -> None:
+    pod.start_guard()
+    client, token = pod.prepare()
+    script = "import sys\nfor _ in range(100_000):\n    sys.stdout.write('x' * 99 + '\\n')"
+    request = {**pod.request("pass"), "token": token, "command": [sys.executable, "-c", script], "clone": "/"}
+    # Launched where the volume has room for a few pages only; what it starts stays there.
+    small_volume = ["bwrap", "--dev-bind", "/", "/", "--size", "200000", "--tmpfs", str(pod.volume)]
+    process = pod.start([*small_volume, sys.executable, str(pod.kit / "launch.py")])
+    out, err = process.communicate(json.dumps(request).encode() + b"\n", timeout=60)
+    assert json.loads(out).get("run_id"), (out, err)
+    client.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert "No space left on device" in (pod.directory / "supervisor.log").read_text()
