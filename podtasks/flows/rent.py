@@ -103,7 +103,9 @@ def _settle(cloud: Cloud, pod_id: str, request: PodRequest, report: Reporter, cl
     pod = require_cap(cloud, _read_new(cloud, pod_id, clock), request, report)
     _delete_late_orders(cloud, pod, request.project, report)
     twin = _find_twin(cloud, pod, request.project)
-    if twin is None or (pod.id < twin.id and _twin_yields(cloud, pod, request.project, clock)):
+    if twin is not None and pod.id < twin.id:
+        twin = _outwait_twin(cloud, pod, request.project, clock)
+    if twin is None:
         return pod
     cloud.api.terminate_pod(pod.id)
     cloud.remember_pod(twin.id)
@@ -127,13 +129,13 @@ def _find_twin(cloud: Cloud, pod: Pod, project: str) -> Pod | None:
     return _first(twins)
 
 
-def _twin_yields(cloud: Cloud, pod: Pod, project: str, clock: Clock) -> bool:
-    """Return whether the other launch gives way, as it does when it sees this pod with its lower id.
+def _outwait_twin(cloud: Cloud, pod: Pod, project: str, clock: Clock) -> Pod | None:
+    """Return the twin that does not give way, None once there is none: who sees a lower id than its own yields.
 
     One that had settled before this pod was there never does; then this one must.
     """
     try:
-        wait_until(
+        return wait_until(
             lambda: _find_twin(cloud, pod, project),
             lambda twin: twin is None,
             timeout_s=TWIN_WAIT_S,
@@ -141,8 +143,7 @@ def _twin_yields(cloud: Cloud, pod: Pod, project: str, clock: Clock) -> bool:
             clock=clock,
         )
     except WaitTimeoutError:
-        return False
-    return True
+        return _find_twin(cloud, pod, project)
 
 
 def _running(cloud: Cloud, project: str) -> list[Pod]:
