@@ -9,6 +9,9 @@ from typing import Any, cast
 
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.flows.cloud import Cloud
+from podtasks.flows.pods import ensure_pod
+from podtasks.flows.rent import PodRequest, create_pod
+from podtasks.pure.errors import CapacityError
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
 
 READS = ("find_pod", "list_pods", "list_offers", "list_gpu_types", "list_network_volumes")
@@ -47,11 +50,19 @@ POD = Pod(
         "PODTASKS_NETWORK_VOLUME": "vol1",
     },
 )
+REQUEST = PodRequest("demo", SPEC, (RTX_4090, A100), 2.0)
+CREATE_4090 = "create_pod NVIDIA GeForce RTX 4090"
+CREATE_A100 = "create_pod NVIDIA A100 80GB PCIe"
+NO_INSTANCES = CapacityError("There are no longer any instances available.", next_step="wait")
 
 
 def make_pod(pod_id: str = "pod1", *, env: Mapping[str, str] | None = None, **changes: Any) -> Pod:  # noqa: ANN401
     """Return a pod of the project "demo" that differs from POD in these fields; `env` is added to its own."""
     return replace(POD, id=pod_id, env={**POD.env, **(env or {})}, **changes)
+
+
+STOPPED = make_pod(status=PodStatus.EXITED, ssh=None)
+STRANGER = make_pod("aaa", env={"PODTASKS_PROJECT": "other"})
 
 
 class FakeClock:
@@ -183,3 +194,30 @@ def make_cloud(
         key_path=folder / "key",
         public_key="ssh-ed25519 AAAA me",
     )
+
+
+class World:
+    """An account, a clock and a reporter, and the flows that get a pod called with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.api = StrictApi()
+        self.clock = FakeClock()
+        self.report = FakeReporter()
+
+    def cloud(self, *, pod_id: str = "") -> Cloud:
+        """Return a cloud on this account that remembers this pod."""
+        return make_cloud(self.api, self.folder, pod_id=pod_id)
+
+    def ensure(self, request: PodRequest = REQUEST, *, pod_id: str = "") -> Pod:
+        """Get the pod that a launch needs."""
+        return ensure_pod(self.cloud(pod_id=pod_id), request, self.report, self.clock)
+
+    def rent(self, request: PodRequest = REQUEST) -> Pod:
+        """Get a new pod."""
+        return create_pod(self.cloud(), request, self.report, self.clock)
+
+    def remembered(self) -> str:
+        """Return the text of the identity file, "" when there is none."""
+        path = self.folder / ".runpod.env"
+        return path.read_text() if path.exists() else ""

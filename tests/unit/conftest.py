@@ -1,0 +1,18 @@
+"""What the tests of the flows share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fakes import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An account that allows nothing undeclared, and in the end wants all that was declared."""
+    world = World(tmp_path)
+    yield world
+    assert world.api.leftovers() == [], "declared, but never asked for"
