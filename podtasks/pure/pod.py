@@ -82,7 +82,8 @@ def parse_pod(answer: Mapping[str, Any]) -> Pod:
     """
     machine = answer.get("machine") or {}
     status = PodStatus.from_text(answer.get("desiredStatus"))
-    if str(answer.get("lastStatusChange") or "").lower().startswith("terminated"):
+    ended = str(answer.get("lastStatusChange") or "").lower().startswith("terminated")
+    if ended and status is PodStatus.EXITED:
         # A terminate first writes EXITED; then the pod drops out of the lists (RunPod facts, section 2).
         status = PodStatus.TERMINATED
     return Pod(

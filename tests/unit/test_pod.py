@@ -85,6 +85,20 @@ def test_status_word_never_crashes(text: object, status: PodStatus) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "change", "status"),
+    [
+        ("EXITED", "terminated by user: Mon", PodStatus.TERMINATED),
+        ("EXITED", "Terminated by Runpod", PodStatus.TERMINATED),
+        ("EXITED", "Exited by User: terminated by hand", PodStatus.EXITED),
+        ("EXITED", None, PodStatus.EXITED),
+        ("RUNNING", "Terminated by Runpod", PodStatus.RUNNING),
+    ],
+)
+def test_pod_that_exited_by_a_terminate_is_terminated(word: str, change: str | None, status: PodStatus) -> None:
+    assert parse_pod({**ANSWER, "desiredStatus": word, "lastStatusChange": change}).status is status
+
+
+@pytest.mark.parametrize(
     "ports",
     [
         None,
