@@ -112,16 +112,19 @@ class RunPodSdk:
     def create_pod(self, spec: PodSpec, gpu_type: str) -> str:
         """Rent a pod and return its id.
 
-        It is tried once. Raises CapacityError when there is no such GPU now, and ApiCallError with
-        `may_have_acted` when nobody can know whether the pod exists: look before trying again.
+        It is tried once. Raises CapacityError when there is no such GPU now, ApiError when RunPod has never
+        heard of it, and ApiCallError with `may_have_acted` when nobody can know whether the pod exists: look
+        before trying again.
         """
         arguments = _create_arguments(spec, gpu_type)
-        return self._once(f"create a pod with {gpu_type}", lambda sdk: str(sdk.create_pod(**arguments)["id"]))
+        return self._once(
+            f"create a pod with {gpu_type}", lambda sdk: str(sdk.create_pod(**arguments)["id"]), rents=True
+        )
 
     def resume_pod(self, pod_id: str, gpu_count: int) -> None:
         """Start a stopped pod. Raises CapacityError when its host has no GPU free."""
         safe_id = graphql_text.escape(pod_id)
-        self._call(f"resume pod {pod_id}", lambda sdk: sdk.resume_pod(safe_id, gpu_count))
+        self._call(f"resume pod {pod_id}", lambda sdk: sdk.resume_pod(safe_id, gpu_count), rents=True)
 
     def stop_pod(self, pod_id: str) -> None:
         """Stop a pod: no more GPU is billed, its container disk is wiped."""
@@ -133,11 +136,11 @@ class RunPodSdk:
         safe_id = graphql_text.escape(pod_id)
         self._call(f"terminate pod {pod_id}", lambda sdk: sdk.terminate_pod(safe_id))
 
-    def _call(self, purpose: str, operation: Callable[[Any], Result]) -> Result:
+    def _call(self, purpose: str, operation: Callable[[Any], Result], *, rents: bool = False) -> Result:
         """Run an operation that may be repeated, until it answers."""
         for pause_s in (*RETRY_PAUSES_S, None):
             try:
-                return self._once(purpose, operation)
+                return self._once(purpose, operation, rents=rents)
             except ApiCallError as error:
                 if pause_s is None:
                     raise ApiUnreachableError(
@@ -148,14 +151,14 @@ class RunPodSdk:
                 self._clock.sleep(_retry_pause_s(pause_s, error.retry_after_s))
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, purpose: str, operation: Callable[[Any], Result]) -> Result:
+    def _once(self, purpose: str, operation: Callable[[Any], Result], *, rents: bool = False) -> Result:
         """Run an operation, the reading of its answer included: RunPod sends null where it has trouble."""
         sdk, keeper = self._connect()
         try:
             return operation(sdk)
         except Exception as error:
             raise classify_answer(
-                AnswerFault(purpose, error, _kind(error), keeper.status, keeper.retry_after_s)
+                AnswerFault(purpose, error, _kind(error), keeper.status, keeper.retry_after_s, rents)
             ) from error
 
     def _connect(self) -> tuple[Any, _StatusKeeper]:
@@ -224,4 +227,6 @@ def _kind(error: Exception) -> str:
         return "not-json"
     if isinstance(error, requests.exceptions.RequestException):
         return "no-answer"
+    if type(error) is ValueError and "No GPU found" in str(error):
+        return "unknown-gpu"
     return {"QueryError": "refused", "AuthenticationError": "key"}.get(type(error).__name__, "malformed")

@@ -12,8 +12,9 @@ CAPACITY_TEXTS = (
     "does not have the resources to deploy",
     "no instances available",
     "not enough free gpus",
-    "something went wrong. please try again later",
 )
+# Means no capacity where a pod is rented; elsewhere it is trouble that passes.
+TROUBLE_TEXT = "something went wrong. please try again later"
 
 
 class ApiCallError(Exception):
@@ -34,7 +35,8 @@ class ApiCallError(Exception):
 class AnswerFault:
     """A failed call: what it was for, what the SDK raised and its kind, and what HTTP said.
 
-    `kind` is one of unreachable, no-answer, not-json, refused, key, malformed.
+    `kind` is one of unreachable, no-answer, not-json, refused, key, unknown-gpu, malformed.
+    `rents` says that the call was to create or to resume a pod.
     """
 
     purpose: str
@@ -42,6 +44,7 @@ class AnswerFault:
     kind: str
     status: int | None
     retry_after_s: float | None
+    rents: bool
 
 
 def classify_answer(fault: AnswerFault) -> ApiError | ApiCallError:
@@ -56,6 +59,8 @@ def classify_answer(fault: AnswerFault) -> ApiError | ApiCallError:
         )
     if fault.status in (403, 410):
         return _switched_off(fault) if fault.status == 410 else _forbidden(fault)
+    if fault.kind == "unknown-gpu":
+        return _unknown_gpu(fault)
     if fault.kind == "refused":
         return _refused(fault)
     return ApiCallError(_describe(fault), may_have_acted=True)
@@ -84,13 +89,24 @@ def _forbidden(fault: AnswerFault) -> ApiError:
     )
 
 
+def _unknown_gpu(fault: AnswerFault) -> ApiError:
+    return ApiError(
+        f"RunPod cannot {fault.purpose}: it has no such GPU type.",
+        means="No pod was created.",
+        next_step="correct gpu_types in invoke.yaml, GPU_TYPE in .runpod.env or --gpu, whichever names it",
+    )
+
+
 def _refused(fault: AnswerFault) -> ApiError | ApiCallError:
     text = str(fault.error)
-    if any(known in text.lower() for known in CAPACITY_TEXTS):
+    trouble = TROUBLE_TEXT in text.lower()
+    if any(known in text.lower() for known in CAPACITY_TEXTS) or (trouble and fault.rents):
         return CapacityError(
             f"RunPod cannot {fault.purpose}: {text}",
             next_step="try again later, or add GPU types: --gpu 'NVIDIA A100 80GB PCIe'",
         )
+    if trouble:
+        return ApiCallError(f"RunPod says: {text}", may_have_acted=True)
     if fault.status is not None and fault.status >= 500:
         return ApiCallError(_describe(fault), may_have_acted=True)
     return ApiError(

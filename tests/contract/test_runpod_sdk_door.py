@@ -6,7 +6,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -289,6 +289,34 @@ def test_resume_without_free_gpus_is_a_matter_of_capacity(script: Script, accoun
     assert 'podResume(input: { podId: "p1", gpuCount: 2 })' in script.queries()[0]
 
 
+TROUBLE = refused("Something went wrong. Please try again later or contact support.")
+
+
+def test_trouble_at_a_resume_is_a_matter_of_capacity(script: Script, account: RunPodSdk, clock: FakeClock) -> None:
+    script.will(TROUBLE)
+    with pytest.raises(CapacityError, match="Something went wrong"):
+        account.resume_pod("p1", 1)
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize(
+    ("call", "done"),
+    [
+        (lambda account: account.list_pods(), PODS),
+        (lambda account: account.stop_pod("p1"), data(podStop={"id": "p1", "desiredStatus": "EXITED"})),
+        (lambda account: account.terminate_pod("p1"), data(podTerminate=None)),
+    ],
+    ids=["read", "stop", "terminate"],
+)
+def test_trouble_at_anything_else_is_tried_again(
+    script: Script, account: RunPodSdk, clock: FakeClock, call: Callable[[RunPodSdk], object], done: Reply
+) -> None:
+    script.will(TROUBLE, done)
+    call(account)
+    assert len(script.requests) == 2
+    assert len(clock.sleeps) == 1
+
+
 # Creating
 
 
@@ -391,6 +419,20 @@ def test_creation_without_capacity_says_which_gpu(script: Script, account: RunPo
     with pytest.raises(CapacityError) as caught:
         account.create_pod(SPEC, GPU)
     assert caught.value.what == f"RunPod cannot create a pod with {GPU}: {NO_CAPACITY}"
+
+
+def test_creation_in_trouble_is_a_matter_of_capacity(script: Script, account: RunPodSdk) -> None:
+    script.will(GPU_EXISTS, TROUBLE)
+    with pytest.raises(CapacityError, match="Something went wrong"):
+        account.create_pod(SPEC, GPU)
+
+
+def test_creation_with_an_unknown_gpu_is_refused_at_once(script: Script, account: RunPodSdk) -> None:
+    script.will(data(gpuTypes=[]))
+    with pytest.raises(ApiError, match="no such GPU type") as caught:
+        account.create_pod(SPEC, "NVIDIA nonsense")
+    assert "NVIDIA nonsense" in caught.value.what
+    assert script.mutations() == []
 
 
 # Reading
