@@ -30,7 +30,8 @@ _FAILURES = (
     (r"[Cc]ouldn't find remote ref", "There is no branch {branch!r} at {url}. Push it, then run this again."),
     (
         r"[Nn]ot found|does not appear to be a git repository|does not exist",
-        "There is no repository at {url}, or the pod may not see it. Check repository_url, or use --code local.",
+        "There is no repository at {url}, or the pod may not see it. Check the setting repository, or use --code "
+        "local.",
     ),
 )
 

@@ -37,7 +37,7 @@ def ensure_login_key(path: Path) -> Path:
     if not path.exists():
         pair = make_key_pair("podtasks-local-cloud")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".pub").write_text(pair.public + "\n")
+        path.with_name(path.name + ".pub").write_text(pair.public + "\n")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(pair.private.reveal())

@@ -31,6 +31,7 @@ class LocalCloud:
     volume_id: str
     data_center: str
     sandbox: str
+    ssh_user: str
 
     def ask(self, route: str, body: Mapping[str, Any] | None = None, timeout_s: float = 30) -> Any:  # noqa: ANN401
         """Call a control route (POST with a body, else GET) and return its JSON.
@@ -60,6 +61,7 @@ def find(state_folder: Path) -> LocalCloud | None:
             told["volume_id"],
             told["data_center"],
             told["sandbox"],
+            told["ssh_user"],
         )
         cloud.ask("status", timeout_s=5)
     except (OSError, ValueError, KeyError, CloudError):

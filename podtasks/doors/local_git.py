@@ -121,7 +121,7 @@ def _resolve_origin(
     if not repository_url:
         raise CodeError(
             "--code origin needs the address of the repository, and none is set.",
-            next_step="Set repository_url under podtasks in invoke.yaml, or use --code local.",
+            next_step="Set repository under podtasks in invoke.yaml, or use --code local.",
         )
     current = current_branch(root)
     branch = branch_flag or setting_branch or current or "main"

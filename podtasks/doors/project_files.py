@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podtasks.pure import env_file
-from podtasks.pure.errors import SettingsError
+from podtasks.pure.errors import InstallationError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,19 @@ def find_root(start: Path) -> Path:
 
 
 def read_pod_programs() -> dict[str, bytes]:
-    """Return the programs of `remote/` by file name: from the wheel, or from the checkout."""
+    """Return the programs of `remote/` by file name: from the wheel, or from the checkout.
+
+    Raises InstallationError when neither has them.
+    """
     package = Path(__file__).resolve().parent.parent
     folders = (package / "_remote", package.parent / "remote")
-    folder = next(folder for folder in folders if (folder / "boot.sh").is_file())
+    folder = next((folder for folder in folders if (folder / "boot.sh").is_file()), None)
+    if folder is None:
+        raise InstallationError(
+            f"podtasks is installed without its programs for the pod: there is no boot.sh in {folders[0]}.",
+            means="No pod was created.",
+            next_step="install podtasks again, from its wheel or from a whole checkout",
+        )
     return {
         path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".py", ".sh")
     }

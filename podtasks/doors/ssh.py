@@ -38,6 +38,7 @@ class SshLogin:
 
     key_path: Path
     host_public_key: str
+    user: str = "root"
     forward_agent: bool = False
 
 
@@ -108,7 +109,7 @@ class RemoteProcess:
 
 
 class PodShell:
-    """One SSH connection to a pod, as root, verified against the host key the pod was made with."""
+    """One SSH connection to a pod, verified against the host key the pod was made with."""
 
     def __init__(self, endpoint: SshEndpoint, login: SshLogin, *, connect_timeout_s: float = 20) -> None:
         self.endpoint = endpoint
@@ -171,7 +172,7 @@ def _make_connection(endpoint: SshEndpoint, login: SshLogin, timeout_s: float) -
 
     connection = fabric.Connection(
         endpoint.host,
-        user="root",
+        user=login.user,
         port=endpoint.port,
         # An explicit, empty SSH configuration keeps ~/.ssh/config out: pods' addresses are reused.
         config=fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig()),

@@ -14,7 +14,9 @@ import importlib
 import os
 import re
 import signal
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ from podtasks.emulator.pod import Container, Pod
 from podtasks.emulator.process import ProcessIdentity, end_process
 from podtasks.emulator.sandbox import Sandbox, find_beside_python, find_bubblewrap
 
-_DIRECTORIES = ("bin", "etc/ssh", "root/.ssh", "run", "tmp", "podtasks")
+_DIRECTORIES = ("bin", "etc/ssh", "root/.ssh", "run", "tmp")
 _HOST_KEY = "PODTASKS_HOST_KEY"
 
 
@@ -59,6 +61,8 @@ class Processes:
         for name in _DIRECTORIES:
             (root / name).mkdir(parents=True)
         (root / "root/.ssh").chmod(0o700)
+        shutil.rmtree(_short_directory(pod), ignore_errors=True)
+        _short_directory(pod).mkdir(mode=0o700)
         (root / "root/.bashrc").write_text(disk.BASHRC)
         _install_programs(root, rule)
         (root / "etc/ssh/sshd_config").write_text(self._sshd_config(pod, root))
@@ -97,6 +101,7 @@ class Processes:
             process.send(signal.SIGKILL)
             await process.gone()
         self._end_leftovers(pod)
+        shutil.rmtree(_short_directory(pod), ignore_errors=True)
         await self.ended(container)
 
     async def ended(self, container: Container) -> None:
@@ -123,13 +128,17 @@ class Processes:
     def _where(self, pod: Pod, root: Path) -> dict[str, str]:
         return {
             "HOME": f"{root}/root",
-            "TMUX_TMPDIR": f"{root}/run",
+            "TMUX_TMPDIR": str(_short_directory(pod)),
             "POD_ROOT": str(root),
-            "PODTASKS_DIR": f"{root}/podtasks",
+            "PODTASKS_DIR": str(_short_directory(pod)),
             "PODTASKS_VOLUME": self.volume_mount_path(pod),
             "PODTASKS_START_SCRIPT": f"{root}/start.sh",
             "PODTASKS_ENVIRON_FILE": f"{root}/environ",
         }
+
+    def listed_environment(self, pod: Pod) -> dict[str, str]:
+        """Return where podtasks keeps its own files on this pod, which no client could guess."""
+        return {"PODTASKS_DIR": str(_short_directory(pod))}
 
     def _environment(self, pod: Pod, root: Path, environment: Mapping[str, str]) -> dict[str, str]:
         """Return a pod's environment with its paths turned into the real ones."""
@@ -191,6 +200,11 @@ def _install_programs(root: Path, rule: ImageRule) -> None:
     for name, program in links.items():
         if name not in rule["without"]:
             (root / "bin" / name).symlink_to(program)
+
+
+def _short_directory(pod: Pod) -> Path:
+    """Return where the pod's sockets are: the path of one may have 104 characters only."""
+    return Path(tempfile.gettempdir()) / f"podtasks-{pod.id}"
 
 
 def _search_path(root: Path) -> str:

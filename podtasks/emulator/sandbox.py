@@ -70,6 +70,9 @@ class Sandbox(Protocol):
     def volume_mount_path(self, pod: Pod) -> str:
         """Return where processes of the pod find its volume."""
 
+    def listed_environment(self, pod: Pod) -> dict[str, str]:
+        """Return the variables that the API lists besides those a pod was ordered with."""
+
 
 class Bubblewrap:
     """Runs containers with bwrap, as root or as an ordinary user.
@@ -138,6 +141,11 @@ class Bubblewrap:
     def volume_mount_path(self, pod: Pod) -> str:
         """Return where processes of the pod find its volume: where it was ordered."""
         return pod.order.volume_mount_path
+
+    def listed_environment(self, pod: Pod) -> dict[str, str]:
+        """Return nothing: a container is where its order says."""
+        del pod
+        return {}
 
     def _container(self, monitor: subprocess.Popen[bytes], report: bytes, hostname: str, log_path: Path) -> Container:
         if not report:

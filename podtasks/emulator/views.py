@@ -47,6 +47,10 @@ def view_network_volume(volume: NetworkVolume) -> dict[str, Any]:
     }
 
 
+def _listed_environment(cloud: Cloud, pod: Pod) -> dict[str, str]:
+    return {**pod.order.env, **cloud.host.sandbox.listed_environment(pod)}
+
+
 def view_pod(cloud: Cloud, pod: Pod) -> dict[str, Any]:
     """Return GraphQL's Pod."""
     order = pod.order
@@ -64,7 +68,7 @@ def view_pod(cloud: Cloud, pod: Pod) -> dict[str, Any]:
         "desiredStatus": pod.desired,
         "dockerArgs": order.docker_args,
         "dockerId": None,
-        "env": [f"{key}={value}" for key, value in order.env.items()],
+        "env": [f"{key}={value}" for key, value in _listed_environment(cloud, pod).items()],
         "gpuCount": pod.gpu_count,
         "gpus": [{"id": f"{pod.machine_id}-{index}", "podId": pod.id} for index in range(pod.gpu_count)],
         "imageName": order.image,

@@ -13,6 +13,7 @@ from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.pure.errors import SettingsError
 from podtasks.pure.settings import Identity, Settings
 
+SANDBOXED = "bubblewrap"
 LOCAL_NOTE = (
     "podtasks: local cloud, because there is no RUNPOD_API_KEY. Nothing costs money. "
     "To train on RunPod: cp .runpod.env.example .runpod.env, and fill it in."
@@ -31,6 +32,9 @@ class Cloud:
         key_path: the private SSH key to log in with.
         public_key: its public half.
         volume_folder: where the local cloud's volume lies on this machine.
+        mount_path: where pods see their volume, where the settings cannot say: a local cloud without
+            sandbox has no /workspace.
+        ssh_user: whom to log in as.
     """
 
     name: str
@@ -42,6 +46,8 @@ class Cloud:
     key_path: Path
     public_key: str
     volume_folder: Path | None = None
+    mount_path: str | None = None
+    ssh_user: str = "root"
 
     def remember_pod(self, pod_id: str) -> None:
         """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
@@ -78,7 +84,7 @@ def start_local(files: ProjectFiles, report: Reporter, clock: Clock) -> local_cl
             return running
         started = local_cloud.start(local_state_folder(files), clock)
     report.step(f"local cloud started at {started.url}")
-    if started.sandbox != "bubblewrap":
+    if started.sandbox != SANDBOXED:
         report.note("this machine cannot sandbox: pods are plain processes under .podtasks/")
     return started
 
@@ -91,6 +97,7 @@ def local_state_folder(files: ProjectFiles) -> Path:
 def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
     running = start_local(files, report, clock)
     key_path = key_files.ensure_login_key(files.state_folder / "local_key")
+    volume_folder = local_state_folder(files) / "volumes" / running.volume_id
     return Cloud(
         name="local cloud",
         is_local=True,
@@ -100,7 +107,9 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
         network_volume_id=running.volume_id,
         key_path=key_path,
         public_key=key_files.require_login_key(key_path),
-        volume_folder=local_state_folder(files) / "volumes" / running.volume_id,
+        volume_folder=volume_folder,
+        mount_path=None if running.sandbox == SANDBOXED else str(volume_folder),
+        ssh_user=running.ssh_user,
     )
 
 

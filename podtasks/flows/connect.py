@@ -16,7 +16,7 @@ CONNECT_PATIENCE_S = 60.0
 
 def build_login(cloud: Cloud, pod: Pod, *, forward_agent: bool = False) -> ssh.SshLogin:
     """Return how to log in to this pod, and which host key it must show."""
-    return ssh.SshLogin(cloud.key_path, pod.host_public_key, forward_agent)
+    return ssh.SshLogin(cloud.key_path, pod.host_public_key, cloud.ssh_user, forward_agent)
 
 
 def connect(

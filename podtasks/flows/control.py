@@ -77,6 +77,12 @@ def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: boo
     return pod
 
 
+def terminate(cloud: Cloud, pod: Pod, report: Reporter) -> None:
+    """Delete a pod with its container disk; a network volume stays, a host-local volume disk does not."""
+    cloud.api.terminate_pod(pod.id)
+    report.step(f"pod {pod.id} is deleted; nothing of it is billed any more")
+
+
 def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> None:
     try:
         with _open_shell(cloud, pod) as shell:

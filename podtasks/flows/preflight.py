@@ -87,6 +87,8 @@ def make_plan(
     place = findings.check(lambda: _find_place(cloud, settings)) if cloud else None
     findings.raise_any()
     assert config and revision and cloud and place
+    if cloud.mount_path:
+        settings = settings.model_copy(update={"mount_path": cloud.mount_path})
     launch = build_launch(request, settings, config, revision, now)
     return _build_plan(settings, cloud, place, launch, revision), cloud
 

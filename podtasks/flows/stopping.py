@@ -23,8 +23,8 @@ def stop_quietly(cloud: Cloud, pod: Pod, report: Reporter) -> str:
     try:
         stop_pod(cloud, pod, report)
     except PodtasksError as error:
-        return f"It could NOT be stopped ({error.what}) and may be billed: stop it in RunPod's console."
-    return "It was stopped, so no GPU is billed."
+        return f"The pod could NOT be stopped ({error.what}) and may be billed: stop it in RunPod's console."
+    return "The pod was stopped, so no GPU is billed."
 
 
 def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:

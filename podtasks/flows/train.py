@@ -17,10 +17,10 @@ from podtasks.flows.follow import LogView, Outcome
 from podtasks.flows.launch import PodHeldError, PodPrograms, launch_training
 from podtasks.flows.pods import ensure_pod
 from podtasks.flows.rent import PodRequest
-from podtasks.flows.stopping import confirm_stopped
-from podtasks.pure.errors import PodFailedError, TransportError
+from podtasks.flows.stopping import confirm_stopped, stop_quietly
+from podtasks.pure.errors import CodeError, PodFailedError, RemoteCommandError, TransportError, UsageError
 from podtasks.pure.plan import Plan
-from podtasks.pure.pod import Pod
+from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import Run, parse_run
 
 LAUNCH_TRIES = 3
@@ -106,14 +106,30 @@ def _launch_on(plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter,
         forward_agent=plan.forward_agent,
     )
     try:
-        try:
-            run = launch_training(shell, pod, plan.launch, root, report, clock)
-        except PodHeldError as error:
-            run = _join(shell, pod, plan, error, report)
+        run = _launch_or_join(plan, shell, pod, root, report, clock)
+    except (CodeError, RemoteCommandError, UsageError) as error:
+        shell.close()
+        if not _ran_before(plan, pod):
+            error.means = f"No training was started. {stop_quietly(cloud, pod, report)}"
+        raise
     except BaseException:
         shell.close()
         raise
     return Launched(pod, run, shell)
+
+
+def _launch_or_join(
+    plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock
+) -> Run:
+    try:
+        return launch_training(shell, pod, plan.launch, root, report, clock)
+    except PodHeldError as error:
+        return _join(shell, pod, plan, error, report)
+
+
+def _ran_before(plan: Plan, pod: Pod) -> bool:
+    """Return whether the pod ran before this command: then it is not this command's to stop."""
+    return plan.pod is not None and plan.pod.id == pod.id and plan.pod.status is PodStatus.RUNNING
 
 
 def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:

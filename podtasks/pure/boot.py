@@ -15,11 +15,12 @@ CONTAINER_DIR = "${PODTASKS_DIR:-/opt/podtasks}"
 def build_start_command(files: Mapping[str, bytes]) -> str:
     """Given the boot files' contents by name, return the command that unpacks them and runs boot.sh.
 
-    It holds no double quote and no newline, because it passes through GraphQL text, and replaces the
-    image's own /start.sh, which boot.sh therefore runs (RunPod facts, section 5).
+    It is one line of shell words for whoever splits it, and replaces the image's own /start.sh, which
+    boot.sh therefore runs (RunPod facts, section 5).
     """
     payload = base64.b64encode(build_archive({name: files[name] for name in BOOT_FILES})).decode()
-    return f"bash -c 'd={CONTAINER_DIR};mkdir -p $d&&echo {payload}|base64 -d|tar xz -C $d&&exec bash $d/boot.sh'"
+    unpack = f'mkdir -p "$d"&&echo {payload}|base64 -d|tar xz -C "$d"'
+    return f"bash -c 'd={CONTAINER_DIR};{unpack}&&exec bash \"$d/boot.sh\"'"
 
 
 def build_archive(files: Mapping[str, bytes]) -> bytes:

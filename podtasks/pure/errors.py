@@ -27,6 +27,10 @@ class PodtasksError(Exception):
         return "\n".join(line for line in (self.what, self.means, f"Next: {self.next_step}") if line)
 
 
+class InstallationError(PodtasksError):
+    """podtasks itself is not whole on this machine."""
+
+
 class UsageError(PodtasksError):
     """A flag is missing or does not make sense."""
 

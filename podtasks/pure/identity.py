@@ -45,9 +45,9 @@ class Identity(BaseModel):
     pod_id: Id | None = Field(default=None, description="The pod that is used again; written by podtasks.")
     ssh_key_path: RequiredText = Field(default="~/.ssh/id_ed25519", description="The private SSH key the pod lets in.")
     gpu_type: GpuTypes | None = Field(
-        default=None, description="GPU types for this machine's runs, separated by commas; goes before `gpu_types`."
+        default=None, description="GPU types for this machine's runs, separated by commas; replaces `gpu_types`."
     )
-    runpod_s3_access_key: Key | None = Field(default=None, description="Access key of RunPod's S3 API, for `inv data`.")
+    runpod_s3_access_key: Key | None = Field(default=None, description="Access key of RunPod's S3 API.")
     runpod_s3_secret_key: Key | None = Field(default=None, description="Secret key of RunPod's S3 API.")
     runpod_api_base_url: BaseUrl | None = Field(default=None, description="Another address for RunPod's API.")
 

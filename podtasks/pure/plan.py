@@ -95,8 +95,13 @@ def _describe_end(plan: Plan) -> str:
         "terminate": "the pod deletes itself",
         "keep": "the pod is KEPT and billed on",
     }
-    dearest = max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)
     hours = plan.launch.max_hours
-    return (
-        f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${dearest * hours:.2f})"
-    )
+    most_usd = _usd_per_hour(plan) * hours
+    return f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${most_usd:.2f})"
+
+
+def _usd_per_hour(plan: Plan) -> float:
+    """Return what the pod costs if it runs already, else what it may cost at most."""
+    if plan.pod is not None and plan.pod.status is PodStatus.RUNNING:
+        return plan.pod.usd_per_hour
+    return max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)

@@ -109,14 +109,15 @@ def _parse_json(stdout: bytes) -> dict[str, Any] | None:
 
 
 def _refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
-    detail = str(answer.get("detail") or answer.get("error") or "no reason given")
+    reasons = [str(answer[name]).rstrip(".") for name in ("error", "detail") if answer.get(name)]
+    detail = ": ".join(reasons) or "no reason given"
     kinds = {"sync_code.py": CodeError, "find_checkpoint.py": UsageError, "prepare.py": RunActiveError}
     steps = {
         "sync_code.py": "mend the repository or its access, then run the same command again",
         "find_checkpoint.py": "name a complete checkpoint, or leave --resume-from out to take the newest",
     }
     return kinds.get(program, RemoteRefusedError)(
-        f"The pod refused: {detail}",
+        f"The pod refused. {detail}.",
         means="No training was started. The pod stops itself within its grace time; inv stop does it now.",
         next_step=steps.get(program, "inv logs shows what the pod did last; then run the same command again"),
     )
@@ -127,5 +128,5 @@ def _failure(program: str, exit_code: int, stderr: bytes) -> RemoteCommandError:
     return RemoteCommandError(
         f"{program} failed on the pod with exit code {exit_code}:\n{tail or '(it wrote nothing)'}",
         means="No training was started. The pod stops itself within its grace time; inv stop does it now.",
-        next_step="run the same command again; if it lasts, inv ssh lets you look at the pod",
+        next_step="run the same command again; if it lasts, inv terminate and inv train make a new pod",
     )

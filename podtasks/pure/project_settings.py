@@ -109,7 +109,7 @@ class Settings(BaseModel):
     )
     gpu_types: GpuTypes = Field(
         default=DEFAULT_GPU_TYPES,
-        description="GPU types in order of preference, as RunPod's ids. `GPU_TYPE` goes before it.",
+        description="GPU types in order of preference, as RunPod's ids. `GPU_TYPE` replaces it.",
     )
     gpu_count: WholeNumber = Field(default=1, ge=1, le=64, description="GPUs in the pod.")
     cloud_type: Literal["auto", "secure", "community"] = Field(

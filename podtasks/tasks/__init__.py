@@ -6,9 +6,9 @@ from invoke.collection import Collection
 
 from podtasks.tasks.cloud import cloud
 from podtasks.tasks.entry import require_readable_settings
-from podtasks.tasks.pod import logs, status, stop
+from podtasks.tasks.pod import logs, status, stop, terminate
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.train import train
 
 require_readable_settings()
-ns = Collection(train, logs, status, stop, settings, init, cloud)
+ns = Collection(train, logs, status, stop, terminate, settings, init, cloud)

@@ -55,7 +55,8 @@ def _status(project: Project) -> None:
         write_result("the local cloud does not run; inv cloud up starts it")
         return
     told = running.ask("status")
-    write_result(f"url      {running.url}\npid      {running.pid}\npods are  {running.sandbox}")
-    for name, value in sorted(told.items()):
-        if name not in ("url", "pid", "key", "sandbox"):
-            write_result(f"{name:<8} {value}")
+    write_result(f"url     {running.url}\npid     {running.pid}\npods    {told['sandbox']}")
+    for name, state in sorted(told["pods"].items()):
+        write_result(f"pod     {name} {state}")
+    for name, folder in sorted(told["network_volumes"].items()):
+        write_result(f"volume  {name} {folder}")

@@ -74,6 +74,31 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
         project.console.tell("no pod of this project is running; nothing is billed but storage")
 
 
+@task(help={**CLOUD_HELP, "yes": "do not ask, not even where a host-local volume disk is lost with it"})
+def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
+    """Delete the pod. What is on a network volume stays."""
+    from podtasks.flows.control import terminate as terminate_flow
+    from podtasks.flows.own_pods import find_pod
+    from podtasks.pure.errors import UsageError
+
+    project = open_project(c, {"cloud": cloud})
+    project.introduce_cloud()
+    account = project.open_cloud()
+    pod = find_pod(account, project.settings.project)
+    if pod is None:
+        project.console.tell("this project has no pod")
+        return
+    if not yes and not pod.network_volume_id:
+        raise UsageError(
+            f"Pod {pod.id} has no network volume: its checkpoints and logs would be deleted with it.",
+            means="Nothing was changed.",
+            next_step="inv terminate --yes deletes it all the same",
+        )
+    if not yes and not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?"):
+        raise Exit("Nothing was changed.", code=INTERRUPTED)
+    terminate_flow(account, pod, project.console)
+
+
 def _stream(project: Project, account: Cloud, launched: Launched) -> None:
     from podtasks.doors.console import write_log
     from podtasks.flows.train import watch
@@ -105,7 +130,7 @@ def _show_copy(project: Project, run: str, lines: int | None) -> None:
             means="Logs stay on the volume, in logs/current.log and runs/.",
             next_step="inv train streams one; while a pod runs, inv logs shows its log",
         )
-    project.console.tell(f"no pod is running; this is the copy that was streamed here: {copy.log_path}")
+    project.console.tell(f"no pod is running; this is what was streamed here of run {copy.run_id}: {copy.log_path}")
     data = copy.log_path.read_bytes()
     write_log(data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:]))
     if copy.exit_code is None:

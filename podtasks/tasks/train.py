@@ -138,6 +138,7 @@ def _watch(project: Project, account: Cloud, launched: Launched) -> Outcome:
 def _finish(project: Project, plan: Plan, account: Cloud, launched: Launched, outcome: Outcome) -> None:
     """Say how it ended and what became of the pod, and end with the training's exit code."""
     from podtasks.flows.stopping import confirm_stopped
+    from podtasks.pure.errors import OutcomeUnknownError
 
     code = "unknown" if outcome.exit_code is None else outcome.exit_code
     project.console.step(f"run {launched.run.run_id} ended: {outcome.reason or 'done'}, exit code {code}")
@@ -154,4 +155,4 @@ def _finish(project: Project, plan: Plan, account: Cloud, launched: Launched, ou
             f"pod {launched.pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now"
         )
     if outcome.exit_code != 0:
-        raise Exit(code=1 if outcome.exit_code is None else outcome.exit_code)
+        raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)

@@ -39,6 +39,7 @@ class TrainingProject:
     """One repository with tasks.py, invoke.yaml, a configuration and a training script."""
 
     path: Path
+    cloud: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def make(cls, path: Path) -> TrainingProject:
@@ -100,6 +101,15 @@ class TrainingProject:
                 stderr=err,
                 start_new_session=True,
             )
+
+    def start_cloud(self, *words: str) -> None:
+        """Start the local cloud with these options and wait until it answers."""
+        state = self.path / ".podtasks/cloud"
+        state.mkdir(parents=True)
+        command = [sys.executable, "-m", "podtasks.emulator", "--state", str(state), *words]
+        with open(state / "emulator.log", "wb") as log:
+            self.cloud = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log)
+        self.wait_for(lambda: self.ask("status"), "the local cloud to answer")
 
     def said(self) -> str:
         """Return what the command that `start` began has printed so far."""
@@ -202,6 +212,8 @@ class TrainingProject:
     def end(self) -> None:
         """End everything the test started."""
         self.inv("cloud", "down")
+        if self.cloud is not None:
+            self.cloud.wait(timeout=TIMEOUT_S)
         server = self.path / ".podtasks/cloud/server.json"
         if server.exists():
             pid = json.loads(server.read_text())["pid"]

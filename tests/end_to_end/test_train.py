@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from tests.end_to_end.project import TrainingProject
 
@@ -197,3 +198,26 @@ def test_image_without_start_script_works_the_same(project: TrainingProject) -> 
     assert done.code == 0, done.stderr
     assert project.log.endswith("EXIT_CODE=0\n")
     assert project.running_pods() == []
+
+
+def test_machine_that_cannot_sandbox_trains_in_plain_processes(project: TrainingProject) -> None:
+    project.start_cloud("--sandbox", "processes")
+
+    done = project.train()
+
+    assert done.code == 0, done.stderr
+    assert "trained" in done.stdout
+    assert project.volume in Path(done.stderr.split("outputs are on its volume: ")[1].splitlines()[0]).parents
+    assert project.running_pods() == []
+
+
+def test_terminate_deletes_the_pod_and_the_next_train_goes_on(project: TrainingProject) -> None:
+    project.train()
+
+    deleted = project.inv("terminate")
+
+    assert deleted.code == 0, deleted.stderr
+    project.wait_for(lambda: not project.pods(), "the pod to drop out of the list")
+    done = project.train()
+    assert done.code == 0, done.stderr
+    assert "training from step 8 of 8" in done.stdout

@@ -28,12 +28,11 @@ FILES = {
 }
 
 
-def test_start_command_passes_through_graphql_text_as_it_is() -> None:
+def test_start_command_is_one_line_that_graphql_text_can_hold() -> None:
     command = build_start_command(FILES)
-    assert not set('"\n\r\\') & set(command)
+    assert not set("\n\r\\") & set(command)
     assert command.isascii()
-    assert escape(command) == command
-    assert graphql.parse(f'{{ f(a: "{command}") }}')
+    assert graphql.parse(f'{{ f(a: "{escape(command)}") }}')
 
 
 def test_start_command_is_the_same_for_the_same_files() -> None:
@@ -49,7 +48,7 @@ def test_start_command_needs_every_boot_file() -> None:
 
 
 def test_start_command_unpacks_itself_and_becomes_boot_sh(tmp_path: Path) -> None:
-    folder = tmp_path / "pod" / "container"
+    folder = tmp_path / "my pod; $(x)" / "container"
     words = shlex.split(build_start_command(FILES))
     assert words[:2] == ["bash", "-c"]
     process = subprocess.Popen(

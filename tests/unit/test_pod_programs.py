@@ -109,12 +109,12 @@ def test_refusal_becomes_the_error_it_stands_for(program: str, expected: type[Po
     with pytest.raises(expected) as caught:
         parse_answer(program, 20, stdout, b"")
     assert type(caught.value) is expected
-    assert caught.value.what == "The pod refused: the branch is gone"
+    assert caught.value.what == "The pod refused. short: the branch is gone."
     assert "No training was started" in caught.value.means
 
 
 def test_refusal_without_detail_gives_the_short_error() -> None:
-    with pytest.raises(RemoteCommandError, match="The pod refused: short"):
+    with pytest.raises(RemoteCommandError, match="The pod refused. short."):
         parse_answer("launch.py", 20, b'{"error": "short"}', b"")
 
 
