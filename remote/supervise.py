@@ -30,7 +30,6 @@ from guard_link import GuardGone, GuardLink
 from pod_environ import container_directory, read_pod_environ, read_setting
 
 PLATFORM_GRACE_S = 4.0  # RunPod facts, section 4: SIGKILL follows the platform's SIGTERM after 5 s
-LEFTOVER_GRACE_S = 2.0
 START_GUARD_AFTER_S = 3.0
 REFUSED = 20
 END_SIGNALS = {
@@ -201,7 +200,7 @@ class Supervisor:
         if self.kill_at is None:
             for pid in run_record.group_members(pgid):
                 send(os.kill, pid, signal.SIGTERM)
-            self.kill_at = time.monotonic() + LEFTOVER_GRACE_S
+            self.kill_at = time.monotonic() + leftover_grace_s()
         while run_record.group_members(pgid) and time.monotonic() < self.kill_at:
             self.wait_for_news(pgid, 0.02)
         if self.end_reason is None:
@@ -360,6 +359,11 @@ def send(kill: Callable[[int, int], None], pid: int, number: int) -> None:
 def platform_grace_s() -> float:
     """Return how long the training may take once the platform ends the pod."""
     return float(read_setting("PODTASKS_PLATFORM_GRACE_S", str(PLATFORM_GRACE_S)))
+
+
+def leftover_grace_s() -> float:
+    """Return how long what a training leaves running may take to end."""
+    return float(read_setting("PODTASKS_LEFTOVER_GRACE_S", "2"))
 
 
 def reconnect_s() -> float:

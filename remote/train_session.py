@@ -138,7 +138,13 @@ def supervisor_environ() -> list[str]:
         "PODTASKS_DIR": container_directory(),
         "PODTASKS_VOLUME": volume_directory(),
     }
-    passed_on = ("PODTASKS_ENVIRON_FILE", "PODTASKS_PLATFORM_GRACE_S", "PODTASKS_RECONNECT_S", "PODTASKS_SETTLE_S")
+    passed_on = (
+        "PODTASKS_ENVIRON_FILE",
+        "PODTASKS_LEFTOVER_GRACE_S",
+        "PODTASKS_PLATFORM_GRACE_S",
+        "PODTASKS_RECONNECT_S",
+        "PODTASKS_SETTLE_S",
+    )
     needed.update({name: os.environ[name] for name in passed_on if name in os.environ})
     return [f"{name}={value}" for name, value in needed.items()]
 

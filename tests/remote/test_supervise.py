@@ -313,6 +313,7 @@ def test_sigterm_from_the_platform_shortens_a_long_grace(pod: FakePod) -> None:
 
 
 def test_what_a_training_leaves_running_is_ended_with_it(pod: FakePod) -> None:
+    pod.environ["PODTASKS_LEFTOVER_GRACE_S"] = "0.3"
     pod.start_guard()
     pod.wait_for_end(pod.launch(CHILDREN)["run_dir"])
     children = pod.log().split(b"children ")[1].split(b"\n")[0].split()
@@ -354,6 +355,15 @@ def test_requirements_are_prepared_first_and_their_python_is_used(pod: FakePod) 
     assert record["exit_code"] == 0
     expected = f"(main)\ninstalling requirements.txt\nours train.py {venv} {venv}/bin\ntrained\nEXIT_CODE=0\n"
     assert pod.log().decode().endswith(expected)
+
+
+def test_the_end_of_the_installation_does_not_limit_the_training(pod: FakePod) -> None:
+    pod.environ["PODTASKS_LEFTOVER_GRACE_S"] = "0.1"
+    use_environment(pod, "subprocess.Popen(['sleep', '1000'])\nreturn sys.executable")
+    pod.start_guard()
+    answer = pod.launch("import time; time.sleep(0.5); print('trained')", requirements="requirements.txt")
+    assert pod.wait_for_end(answer["run_dir"])["exit_code"] == 0
+    assert pod.log().endswith(b"trained\nEXIT_CODE=0\n")
 
 
 def test_requirements_that_fail_end_the_run_with_their_exit_code(pod: FakePod) -> None:
