@@ -53,6 +53,16 @@ def test_plan_with_a_running_pod_says_that_it_is_used() -> None:
     assert row(replace(PLAN, pod=make_pod()), "pod") == "use pod1, which runs: RTX 4090, $0.69/h"
 
 
+def test_plan_with_a_running_pod_counts_its_own_price() -> None:
+    plan = replace(PLAN, pod=make_pod(usd_per_hour=0.5, gpu_count=2), spec=replace(SPEC, gpu_count=2))
+    assert row(plan, "ends").endswith("($12.00)")
+
+
+def test_plan_with_a_stopped_pod_counts_the_dearest_it_may_become() -> None:
+    plan = replace(PLAN, pod=make_pod(usd_per_hour=0.01, status=PodStatus.EXITED))
+    assert row(plan, "ends").endswith("($33.36)")
+
+
 def test_plan_with_a_stopped_pod_says_what_happens_if_it_cannot_be_resumed() -> None:
     stopped = replace(PLAN, pod=make_pod(status=PodStatus.EXITED), offers=(RTX_4090,))
     assert row(stopped, "pod") == (
