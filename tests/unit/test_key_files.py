@@ -46,6 +46,12 @@ def test_login_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert ensure_login_key(path).read_bytes() == first
 
 
+def test_login_key_with_a_dot_in_its_name_has_its_public_half_beside_it(tmp_path: Path) -> None:
+    path = ensure_login_key(tmp_path / "local.key")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["local.key", "local.key.pub"]
+    assert require_login_key(path) == (tmp_path / "local.key.pub").read_text().strip()
+
+
 def test_login_key_lost_without_its_public_half_is_made_anew_as_a_pair(tmp_path: Path) -> None:
     path = ensure_login_key(tmp_path / "local_key")
     path.unlink()
