@@ -19,7 +19,7 @@ from podtasks.doors.project_files import (
     write_atomically,
     write_identity_value,
 )
-from podtasks.pure.errors import SettingsError
+from podtasks.pure.errors import InstallationError, SettingsError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 IDENTITY = "# mine\nRUNPOD_API_KEY='k\"ey'  # secret\n\nPOD_ID=old\nexport GPU_TYPE=A\n"
@@ -192,6 +192,26 @@ def test_pod_programs_are_those_of_the_checkout() -> None:
     programs = read_pod_programs()
     assert {"boot.sh", "guard.py", "stop_pod.py", "pod_environ.py", "launch.py"} <= set(programs)
     assert all(name.endswith((".py", ".sh")) for name in programs)
+
+
+def test_pod_programs_that_are_not_installed_are_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "site-packages" / "podtasks" / "doors" / "project_files.py"
+    monkeypatch.setattr("podtasks.doors.project_files.__file__", str(module))
+    with pytest.raises(InstallationError, match=r"no boot\.sh in .*/podtasks/_remote") as caught:
+        read_pod_programs()
+    assert "install podtasks again" in caught.value.next_step
+
+
+def test_pod_programs_are_those_of_the_wheel_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "podtasks"
+    (package / "_remote").mkdir(parents=True)
+    (package / "_remote" / "boot.sh").write_text("true\n")
+    monkeypatch.setattr("podtasks.doors.project_files.__file__", str(package / "doors" / "project_files.py"))
+    assert read_pod_programs() == {"boot.sh": b"true\n"}
 
 
 # The lock
