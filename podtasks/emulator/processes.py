@@ -13,8 +13,8 @@ import getpass
 import importlib
 import os
 import re
-import signal
 import shutil
+import signal
 import subprocess
 import tempfile
 import time

@@ -114,7 +114,7 @@ def test_refusal_becomes_the_error_it_stands_for(program: str, expected: type[Po
 
 
 def test_refusal_without_detail_gives_the_short_error() -> None:
-    with pytest.raises(RemoteCommandError, match="The pod refused. short."):
+    with pytest.raises(RemoteCommandError, match=r"The pod refused\. short\."):
         parse_answer("launch.py", 20, b'{"error": "short"}', b"")
 
 
