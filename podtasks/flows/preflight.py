@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from podtasks.pure.boot import build_start_command
 from podtasks.pure.errors import CodeError, ConfigError, PlanError, PodtasksError, UsageError, combine
 from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type
 from podtasks.pure.plan import Plan
-from podtasks.pure.pod import GpuOffer, Pod, PodSpec
+from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec
 from podtasks.pure.pod_environment import build_pod_environment
 from podtasks.pure.run import Launch, build_run_id, build_words
 from podtasks.pure.settings import Settings
@@ -52,8 +52,12 @@ class Findings:
         try:
             return check()
         except PodtasksError as error:
-            self._problems.append(error)
+            self.add(error)
             return None
+
+    def add(self, problem: PodtasksError) -> None:
+        """Keep a problem."""
+        self._problems.append(problem)
 
     def raise_any(self) -> None:
         """Raise all problems found, as one."""
@@ -188,13 +192,8 @@ def _require_in_commit(config: TrainingConfig, revision: local_git.Revision) -> 
 
 
 def _find_place(cloud: Cloud, settings: Settings) -> Place:
-    data_center = _find_data_center(cloud, settings)
     secure = settings.cloud_type != "community"
-    _require_volume_settings(cloud, settings)
-    offers = cloud.api.list_offers(
-        settings.gpu_types, gpu_count=settings.gpu_count, data_center=data_center, secure=secure
-    )
-    _require_known(cloud, settings, offers)
+    data_center, offers = _find_offers(cloud, settings, secure)
     fitting = choose_offers(
         offers,
         gpu_count=settings.gpu_count,
@@ -205,18 +204,33 @@ def _find_place(cloud: Cloud, settings: Settings) -> Place:
     return Place(data_center, "SECURE" if secure else "COMMUNITY", tuple(fitting), pod)
 
 
-def _find_data_center(cloud: Cloud, settings: Settings) -> str | None:
+def _find_offers(cloud: Cloud, settings: Settings, secure: bool) -> tuple[str | None, list[GpuOffer]]:
+    """Return the data centre and what is offered there. Raises all that the settings have wrong, at once."""
+    findings = Findings()
+    # The API is asked outside of the checks: when it is silent, that is the one problem to tell.
+    volumes = cloud.api.list_network_volumes()
+    findings.check(lambda: _require_volume_settings(cloud, settings))
+    data_center = findings.check(lambda: _find_data_center(cloud, settings, volumes))
+    offers = cloud.api.list_offers(
+        settings.gpu_types, gpu_count=settings.gpu_count, data_center=data_center, secure=secure
+    )
+    for problem in _find_unknown(cloud, settings, offers):
+        findings.add(problem)
+    findings.raise_any()
+    return data_center, offers
+
+
+def _find_data_center(cloud: Cloud, settings: Settings, listed: Sequence[NetworkVolume]) -> str | None:
     """Return the data centre to rent in: the network volume's, which binds the pod to it."""
-    volumes = {volume.id: volume for volume in cloud.api.list_network_volumes()}
     if cloud.network_volume_id is None:
         return settings.data_center
-    volume = volumes.get(cloud.network_volume_id)
+    volume = next((volume for volume in listed if volume.id == cloud.network_volume_id), None)
     if volume is None:
-        listed = ", ".join(f"{v.id} ({v.name}, {v.data_center})" for v in volumes.values()) or "none"
+        names = ", ".join(f"{v.id} ({v.name}, {v.data_center})" for v in listed) or "none"
         raise PlanError(
             f"There is no network volume {cloud.network_volume_id} in this account.",
             means="No pod was created.",
-            next_step=f"set NETWORK_VOLUME_ID in .runpod.env to one of: {listed}",
+            next_step=f"set NETWORK_VOLUME_ID in .runpod.env to one of: {names}",
         )
     if settings.data_center not in (None, volume.data_center):
         raise PlanError(
@@ -242,15 +256,18 @@ def _require_volume_settings(cloud: Cloud, settings: Settings) -> None:
         )
 
 
-def _require_known(cloud: Cloud, settings: Settings, offers: list[GpuOffer]) -> None:
+def _find_unknown(cloud: Cloud, settings: Settings, offers: list[GpuOffer]) -> list[PlanError]:
+    """Return a problem for each wanted GPU type that RunPod has never heard of."""
     known = {offer.id for offer in offers}
     unknown = [gpu for gpu in settings.gpu_types if gpu not in known]
-    if not unknown:
-        return
-    types = cloud.api.list_gpu_types()
-    nearest = suggest_gpu_type(unknown[0], types)
-    raise PlanError(
-        f"RunPod has no GPU type {unknown[0]!r}.",
+    types = cloud.api.list_gpu_types() if unknown else []
+    return [_unknown_gpu(gpu, types) for gpu in unknown]
+
+
+def _unknown_gpu(gpu: str, types: list[str]) -> PlanError:
+    nearest = suggest_gpu_type(gpu, types)
+    return PlanError(
+        f"RunPod has no GPU type {gpu!r}.",
         means="No pod was created.",
         next_step=f"did you mean {nearest!r}?" if nearest else f"use one of: {', '.join(sorted(types))}",
     )

@@ -141,13 +141,18 @@ class CloudError(PodtasksError):
     exit_code = 115
 
 
+class SeveralProblemsError(PodtasksError):
+    """Several failures found together, numbered; the first one gives the exit code."""
+
+    def __init__(self, problems: list[PodtasksError]) -> None:
+        text = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
+        super().__init__(f"{len(problems)} problems:\n{text}", next_step="mend all of them, then try again")
+        self.problems = problems
+        self.exit_code = problems[0].exit_code
+
+
 def combine(problems: list[PodtasksError]) -> PodtasksError:
-    """Return one error for several found together: the only one itself, or all of them numbered."""
-    if len(problems) == 1:
-        return problems[0]
-    text = "\n".join(f"{number}. {problem}" for number, problem in enumerate(problems, start=1))
-    combined = PodtasksError(
-        f"{len(problems)} problems:\n{text}", next_step="mend all of them, then try again"
-    )
-    combined.exit_code = problems[0].exit_code
-    return combined
+    """Return one error for several found together: the only one itself, or all of them in one list."""
+    parts = (error.problems if isinstance(error, SeveralProblemsError) else [error] for error in problems)
+    single = [error for part in parts for error in part]
+    return single[0] if len(single) == 1 else SeveralProblemsError(single)

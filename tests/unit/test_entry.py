@@ -100,6 +100,9 @@ def test_several_problems_become_one_error_numbered() -> None:
     assert both.exit_code == 120
     assert "1. Pod p1 did not answer." in str(both)
     assert "2. Another.\nNext: mend it" in str(both)
+    three = combine([PodtasksError("First.", next_step="x"), both])
+    assert "3 problems:" in str(three), "a list within a list is one list"
+    assert "3. Another.\nNext: mend it" in str(three)
 
 
 @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"podtasks:\n  gpu_count: 1\n", None])

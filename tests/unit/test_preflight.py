@@ -16,6 +16,7 @@ from podtasks.flows.cloud import Cloud
 from podtasks.flows.preflight import TrainRequest, make_plan
 from podtasks.pure.boot import BOOT_FILES
 from podtasks.pure.errors import (
+    ApiUnreachableError,
     AuthenticationError,
     CodeError,
     ConfigError,
@@ -78,6 +79,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     (tmp_path / "configs" / "digits.yaml").write_text(CONFIG)
     check = Check(ProjectFiles(tmp_path), revision=Revision(tmp_path, COMMIT, "main", "local", "Learn digits"))
     check.api.on("list_network_volumes", [VOLUME]).on(SECURE, [RTX_4090, A100]).on("list_pods", [])
+    check.api.on("list_offers 1 - secure", [RTX_4090, A100]).on("list_offers 1 EU-RO-1 community", [RTX_4090, A100])
 
     def resolve(root: Path, code: str, branch: str | None, setting: str | None, url: str | None) -> Revision:
         assert (root, code, setting, url) == (tmp_path, "local", "main", None)
@@ -248,6 +250,53 @@ def test_all_problems_come_at_once_and_the_first_gives_the_exit_code(check: Chec
         assert says in text
         assert f"\n{number}. " in text or text.startswith(f"{number}. ")
     assert text.count("Next: ") == 4
+
+
+def test_all_problems_of_the_place_come_at_once_in_one_list(check: Check) -> None:
+    check.revision = DIRTY
+    other_volumes(check)
+    unknown_gpu(check)
+    check.settings["gpu_types"] += ["NVIDIA H20"]
+    check.settings["cloud_type"] = "community"
+    check.api.on("list_offers 1 - community", [RTX_4090, A100])
+    text = str(check.refusal())
+    assert text.startswith("5 problems:\n1. ")
+    expected = (
+        "not committed",
+        "only to be had in the secure cloud",
+        "no network volume vol1",
+        "no GPU type 'NVIDIA GeForce RTX 4900'",
+        "no GPU type 'NVIDIA H20'",
+    )
+    places = [text.index(says) for says in expected]
+    assert places == sorted(places)
+    assert text.count("problems:") == 1, "one list, none within another"
+
+
+def test_unknown_gpu_and_when_done_without_a_volume_come_at_once(check: Check) -> None:
+    without_volume(when_done="terminate")(check)
+    unknown_gpu(check)
+    text = str(error := check.refusal())
+    assert text.startswith("2 problems:")
+    assert "would delete the checkpoints" in text
+    assert "no GPU type" in text
+    assert error.exit_code == PlanError.exit_code
+
+
+def test_price_is_not_judged_for_a_place_that_is_not_known(check: Check) -> None:
+    other_volumes(check)
+    check.settings["max_usd_per_hour"] = 0.5
+    text = str(check.refusal())
+    assert "no network volume vol1" in text
+    assert "above your cap" not in text
+
+
+def test_silent_api_is_one_problem_and_is_asked_no_more(check: Check) -> None:
+    silence = ApiUnreachableError("RunPod gave no usable answer.", next_step="try again")
+    check.api.instead("list_network_volumes", silence)
+    check.settings["cloud_type"] = "community"
+    assert check.refusal() is silence
+    assert check.api.calls == ["list_network_volumes"]
 
 
 def test_problem_of_the_account_comes_with_those_of_the_project(check: Check) -> None:
