@@ -135,5 +135,5 @@ def test_resumed_pod_above_the_cap_is_stopped_again(world: World) -> None:
     world.api.on("resume_pod pod1 1", None).on("stop_pod pod1", None)
     with pytest.raises(PlanError, match=r"\$2\.50/h, above your cap of \$2\.00/h") as caught:
         world.ensure(pod_id="pod1")
-    assert "It was stopped" in caught.value.means
+    assert "The pod was stopped" in caught.value.means
     assert world.api.orders()[-1] == "stop_pod pod1"

@@ -74,7 +74,7 @@ def test_pod_that_never_answers_is_stopped_and_the_last_state_told(world: World,
         wait(world, make_pod(), timeout_s=900)
     assert greeting.tried
     assert "within 900 s; last seen: no SSH at 203.0.113.7:40022 yet" in caught.value.what
-    assert caught.value.means == "It was stopped, so no GPU is billed."
+    assert caught.value.means == "The pod was stopped, so no GPU is billed."
     assert world.api.orders() == ["stop_pod pod1"]
     assert 1900 <= world.clock.now() < 1910
 

@@ -90,7 +90,7 @@ def test_new_pod_above_the_cap_is_stopped(world: World) -> None:
     world.api.on(CREATE_4090, "new1").on("find_pod new1", new).on("stop_pod new1", None)
     with pytest.raises(PlanError, match="above your cap") as caught:
         world.rent()
-    assert caught.value.means == "It was stopped, so no GPU is billed."
+    assert caught.value.means == "The pod was stopped, so no GPU is billed."
     assert world.api.orders() == [CREATE_4090, "stop_pod new1"]
 
 

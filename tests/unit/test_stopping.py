@@ -27,13 +27,13 @@ def test_pod_that_cannot_be_stopped_is_not_called_stopped(world: World) -> None:
 
 def test_unusable_pod_is_stopped_and_the_outcome_returned(world: World) -> None:
     world.api.on("stop_pod pod1", None)
-    assert stop_quietly(world.cloud(), make_pod(), world.report) == "It was stopped, so no GPU is billed."
+    assert stop_quietly(world.cloud(), make_pod(), world.report) == "The pod was stopped, so no GPU is billed."
 
 
 def test_unusable_pod_that_cannot_be_stopped_may_be_billed(world: World) -> None:
     world.api.on("stop_pod pod1", REFUSAL)
     outcome = stop_quietly(world.cloud(), make_pod(), world.report)
-    assert outcome.startswith("It could NOT be stopped (RunPod gave no usable answer.) and may be billed")
+    assert outcome.startswith("The pod could NOT be stopped (RunPod gave no usable answer.) and may be billed")
 
 
 def test_fault_of_our_own_while_stopping_is_not_hidden(world: World) -> None:
