@@ -18,7 +18,8 @@ from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus
 CREATE_TRIES = 3
 LONGEST_PAUSE_S = 60.0
 LAUNCH_MARK = "PODTASKS_LAUNCH"
-TWIN_WAIT_S = 10.0
+# Longer than the other launch may wait to see its own pod.
+TWIN_WAIT_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,12 @@ def _create_once(cloud: Cloud, spec: PodSpec, gpu_type: str, clock: Clock) -> st
         except ApiCallError as error:
             last = error
             pause_s = next(pauses) if error.retry_after_s is None else min(error.retry_after_s, LONGEST_PAUSE_S)
-            found = _find_created(cloud, nonce, clock, pause_s, looks=3 if error.may_have_acted else 0)
+            looks = 3 if error.may_have_acted else 0
+            try:
+                found = _find_created(cloud, nonce, clock, pause_s, looks)
+            except ApiUnreachableError as silence:
+                silence.means = "A pod may have been made all the same; it stops itself within its grace time."
+                raise
             if found is not None:
                 return found
     raise ApiUnreachableError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.git_daemon import GitDaemon
 from tests.end_to_end.project import TrainingProject
 
 
@@ -15,6 +16,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingProjec
     made = TrainingProject.make(tmp_path_factory.mktemp("e2e") / "my project")
     yield made
     made.end()
+
+
+@pytest.fixture
+def git_daemon(tmp_path: Path) -> Iterator[GitDaemon]:
+    with GitDaemon(tmp_path) as daemon:
+        yield daemon
 
 
 @pytest.fixture

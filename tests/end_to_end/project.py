@@ -201,6 +201,11 @@ class TrainingProject:
     def weights(self) -> bytes:
         return (self.output / "final_model/model.safetensors").read_bytes()
 
+    def pod_pid(self, pod_id: str) -> int:
+        """Return the host's process id of a pod's process 1."""
+        command = self.ask(f"pods/{pod_id}")["process_id"]
+        return next(pid for pid in descendants(command) if "bwrap" not in command_line(pid).split(" ")[0])
+
     def pod_processes(self, words: str) -> list[int]:
         """Return the host's process ids of this project's pods' processes whose command line holds `words`."""
         found = []

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from tests.end_to_end.git_daemon import GitDaemon
 from tests.end_to_end.project import TrainingProject
 
 
@@ -135,7 +136,7 @@ def test_dry_run_prints_the_plan_and_makes_no_pod(project: TrainingProject) -> N
 
 
 def test_script_gets_args_and_environment_intact(project: TrainingProject) -> None:
-    hostile = "it's \"$HOME\" `x`; $(touch /tmp/pwned) \\ é"
+    hostile = "it's \"$HOME\" `x`; $(touch /tmp/pwned) \\ é\nsecond line"
     project.set(env=json.dumps({"HOSTILE": hostile}))
     (project.path / "scripts/train.py").write_text(
         "import json, os, sys\nprint('GOT ' + json.dumps([os.environ['HOSTILE'], sys.argv[1:]]), flush=True)\n"
@@ -147,6 +148,57 @@ def test_script_gets_args_and_environment_intact(project: TrainingProject) -> No
     assert done.code == 0, done.stderr
     (got,) = re.findall(r"^GOT (.*)$", done.stdout, re.MULTILINE)
     assert json.loads(got) == [hostile, ["--config", "configs/run.yaml", "--debug", "two words", "$(id)"]]
+
+
+def test_origin_clones_what_was_pushed(project: TrainingProject, git_daemon: GitDaemon) -> None:
+    url = git_daemon.serve(project.path)
+    project.set(repository=url)
+    commit = project.commit("train from the origin")
+    project.git("push", "-q", str(git_daemon.folder / "origin.git"), "main")
+
+    done = project.train()
+
+    assert done.code == 0, done.stderr
+    assert f"COMMIT: {commit} (main)" in done.stdout
+    assert "(origin)" in done.stderr
+
+
+def test_unknown_resume_from_is_refused_and_the_pod_stopped_at_once(project: TrainingProject) -> None:
+    done = project.train("--resume-from", "checkpoints/nowhere")
+
+    assert done.code == 101
+    assert "checkpoints/nowhere" in done.stderr
+    assert "The pod was stopped" in done.stderr
+    assert project.running_pods() == []
+
+
+def test_no_secret_reaches_a_log_an_argument_list_or_the_volume(project: TrainingProject) -> None:
+    project.hold_at(3)
+    project.train("--no-follow")
+    project.wait_for_step(3)
+    account_key = project.server()["key"]
+    (pod,) = project.pods()
+    (init,) = [pid for pid in project.pod_processes("boot.sh") if pid == project.pod_pid(pod["id"])]
+    environ = dict(line.split("=", 1) for line in Path(f"/proc/{init}/environ").read_text().split("\0") if "=" in line)
+
+    everything = [path for path in Path("/proc").glob("[0-9]*/cmdline")]
+    everything += [path for path in project.volume.rglob("*") if path.is_file()]
+    everything += list((project.path / ".podtasks/cloud").rglob("*.log"))
+    everything += list((project.path / ".podtasks/runs").rglob("*"))
+    texts = {path: read_quietly(path) for path in everything}
+    said = project.inv("status").stdout + project.inv("logs", "--no-follow").stdout + project.inv("settings").stdout
+
+    assert "PODTASKS_HOST_KEY" not in environ
+    for secret in (account_key, environ["RUNPOD_API_KEY"], "PRIVATE KEY"):
+        assert secret not in said
+        assert [path for path, text in texts.items() if secret in text] == []
+
+
+def read_quietly(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_snapshot_takes_uncommitted_work_along(project: TrainingProject) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from podtasks.flows.rent import TWIN_WAIT_S
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.errors import ApiUnreachableError, CapacityError, PlanError, PodFailedError
 from podtasks.pure.pod import Pod, PodStatus
@@ -218,13 +219,13 @@ def test_twin_with_the_higher_id_that_yields_leaves_ours(world: World, gone_afte
     assert world.report.notes == []
 
 
-def test_twin_with_the_higher_id_that_had_settled_before_is_used_after_ten_seconds(world: World) -> None:
+def test_twin_with_the_higher_id_that_had_settled_before_is_used_after_its_time(world: World) -> None:
     declare_twins(world, YOUNGER)
     world.api.on("terminate_pod mm", None)
     assert world.rent() == YOUNGER
     assert world.api.orders() == [CREATE_4090, "terminate_pod mm"]
     assert world.remembered() == "POD_ID=zz\n"
-    assert sum(world.clock.sleeps) == pytest.approx(10)
+    assert sum(world.clock.sleeps) == pytest.approx(TWIN_WAIT_S)
 
 
 def test_twin_used_is_one_that_is_still_there_after_the_wait(world: World) -> None:
