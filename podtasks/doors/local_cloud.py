@@ -61,7 +61,8 @@ def find(state_folder: Path) -> LocalCloud | None:
             told["volume_id"],
             told["data_center"],
             told["sandbox"],
-            told["ssh_user"],
+            # An emulator that an earlier version left running tells less.
+            told.get("ssh_user", "root"),
         )
         cloud.ask("status", timeout_s=5)
     except (OSError, ValueError, KeyError, CloudError):
