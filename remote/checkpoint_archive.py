@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import time
-from typing import Iterator
+from collections.abc import Iterator
 
 from answer import Refused
 
@@ -38,7 +38,6 @@ def find(directory: str, pattern: str) -> list[str]:
 
     What lies inside a path that is found goes along with it. Raise Refused for a pattern that leads out.
     """
-    pattern = pattern.replace("{step}", "*")
     if not pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
         raise Refused("The checkpoint pattern leads out of its directory.", repr(pattern))
     head, tail = os.path.split(pattern.rstrip("/"))

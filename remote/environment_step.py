@@ -33,7 +33,7 @@ def main() -> int:
         )
     except EnvironmentFailure as failure:
         write_log(f"podtasks: {failure}\n")
-        return int(getattr(failure, "exit_code", 1) or 1)
+        return failure.exit_code
     with open(result, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(python)
     return 0

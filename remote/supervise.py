@@ -26,12 +26,13 @@ import guard_link
 import run_header
 import run_record
 import stop_pod
+from answer import EXIT_REFUSED
 from guard_link import GuardGone, GuardLink
 from pod_environ import container_directory, read_pod_environ, read_setting
 
 PLATFORM_GRACE_S = 4.0  # RunPod facts, section 4: SIGKILL follows the platform's SIGTERM after 5 s
 START_GUARD_AFTER_S = 3.0
-REFUSED = 20
+ENDED_EARLY = 143  # asked to end before the training began: as if SIGTERM had ended it
 END_SIGNALS = {
     signal.SIGTERM: "SIGTERM: the pod is ending",
     signal.SIGHUP: "the tmux session was ended",
@@ -58,7 +59,7 @@ class Supervisor:
     def run(self) -> int:
         """Run the training and return the exit code of this program."""
         if not self.take_lease():
-            return REFUSED
+            return EXIT_REFUSED
         tail = None
         try:
             self.record.pop("token", None)
@@ -151,11 +152,11 @@ class Supervisor:
             result = os.path.join(container_directory(), "environment.result")
             exit_code = self.run_step(environment_command(self.run_dir, result), environ, "/")
             if exit_code != 0 or self.end_reason is not None:
-                return exit_code, self.end_reason or "environment failed"
+                return exit_code or ENDED_EARLY, self.end_reason or "environment failed"
             command[0] = read_text(result)
             put_first(environ, command[0])
         if self.end_reason is not None:
-            return 143, self.end_reason
+            return ENDED_EARLY, self.end_reason
         self.note(training_started_at=time.time())
         exit_code = self.run_step(command, environ, self.record["clone"])
         return exit_code, self.end_reason or own_reason(exit_code)

@@ -388,6 +388,21 @@ def test_a_signal_during_the_installation_ends_it(pod: FakePod, number: int) -> 
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
+def test_an_installation_that_ends_well_when_asked_to_end_is_no_success(pod: FakePod) -> None:
+    use_environment(
+        pod,
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "log_write('waiting\\n')\nsubprocess.run(['sleep', '1000'])",
+    )
+    pod.start_guard()
+    answer = pod.launch("print('trained')", requirements="requirements.txt")
+    pod.wait_for_log(b"waiting")
+    assert pod.client().ask("end", reason="user")["ok"]
+    record = pod.wait_for_end(answer["run_dir"])
+    assert (record["exit_code"], record["reason"], record["training_started_at"]) == (143, "user", None)
+    assert pod.log().endswith(b"ENDED: user\nEXIT_CODE=143\n")
+
+
 def test_a_log_that_cannot_be_written_still_stops_the_pod(pod: FakePod) -> None:
     pod.start_guard()
     use_full_log(pod)
