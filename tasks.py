@@ -6,6 +6,7 @@ A training repository's own tasks.py needs the import of `ns` alone; the rest wo
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 from invoke.context import Context
@@ -19,7 +20,7 @@ __all__ = ["ns"]
 @task(help={"select": "what to run, as pytest takes it: a path, or -k WORDS"}, auto_shortflags=False)
 def test(_: Context, select: str = "") -> None:
     """Run all tests; they need no account and no network beyond the package registry."""
-    replace_by("pytest", "-n", "2", *select.split())
+    replace_by("pytest", "-n", "2", *shlex.split(select))
 
 
 @task(auto_shortflags=False)

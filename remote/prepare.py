@@ -60,7 +60,8 @@ def take_lease(who: str) -> tuple[GuardLink, str]:
     if reply["ok"]:
         return link, reply["token"]
     if reply.get("stopping"):
-        raise Refused("The pod is being stopped.", str(reply["stopping"]), ok=False, holder=None)
+        raise Refused("The pod is being stopped.", str(reply["stopping"]), ok=False, holder=None,
+                      stopping=reply["stopping"])
     raise Refused("Another run or launch holds the pod.", describe(reply["holder"]), ok=False, holder=reply["holder"])
 
 

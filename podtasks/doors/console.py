@@ -35,13 +35,18 @@ class Console:
         """Print text as it is."""
         self._tell(text)
 
-    def confirm(self, question: str) -> bool:
-        """Ask, and return True for yes; Enter means yes. Where nobody can answer, return True."""
+    def confirm(self, question: str, *, default: bool) -> bool:
+        """Ask, and return True for yes; Enter means `default`, an end of input no.
+
+        Where nobody can answer, because input or output is no terminal, return True.
+        """
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
             return True
-        sys.stderr.write(f"{question} [Y/n] ")
+        sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
         sys.stderr.flush()
-        return sys.stdin.readline().strip().lower() in ("", "y", "yes")
+        line = sys.stdin.readline()
+        answer = line.strip().lower()
+        return bool(line) and (answer in ("y", "yes") or (answer == "" and default))
 
     def _tell(self, text: str) -> None:
         try:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class ProjectFiles:
     def ensure_state_folder(self) -> Path:
         """Make the state folder, readable by its owner only, and return it."""
         self.state_folder.mkdir(mode=0o700, exist_ok=True)
+        if self.state_folder.stat().st_mode & 0o077:
+            self.state_folder.chmod(0o700)
         ignore = self.state_folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
@@ -65,19 +67,18 @@ class ProjectFiles:
         return sorted(str(path.relative_to(self.root)) for path in paths)
 
     @contextlib.contextmanager
-    def locked(self, name: str) -> Iterator[bool]:
-        """Hold a lock of this machine for the time of a `with`; yields False when another process had it.
+    def locked(self, name: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold a lock of this machine for the time of a `with`; `on_wait` is called when another has it.
 
-        It waits for the other one. The lock dies with its holder.
+        The lock dies with its holder.
         """
         with open(self.ensure_state_folder() / f"{name}.lock", "w") as file:
-            first = True
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
-                first = False
-            yield first
+            yield
 
 
 def read_identity(path: Path) -> dict[str, str]:

@@ -26,11 +26,12 @@ def connect(
     clock: Clock,
     *,
     timeout_s: float,
+    may_stop: bool,
     forward_agent: bool = False,
 ) -> tuple[Pod, ssh.PodShell]:
     """Wait until the pod answers and return its newest reading with an open connection.
 
-    Raises PodTimeoutError and PodFailedError (the pod is stopped then), SshRefusedError for a key that it
+    Raises PodTimeoutError (the pod is stopped first if `may_stop`), PodFailedError, SshRefusedError for a key that it
     does not accept, HostKeyError or TransportError when another machine goes on answering.
     """
     deadline = clock.now() + CONNECT_PATIENCE_S + timeout_s
@@ -38,7 +39,7 @@ def connect(
     pauses = growing_pauses(0.2, 1.5, 3.0)
     while True:
         pod, endpoint = wait_for_ssh(
-            cloud, pod, report, clock, timeout_s=max(1.0, min(timeout_s, deadline - clock.now()))
+            cloud, pod, report, clock, timeout_s=max(1.0, min(timeout_s, deadline - clock.now())), may_stop=may_stop
         )
         shell = ssh.PodShell(endpoint, build_login(cloud, pod, forward_agent=forward_agent))
         try:

@@ -11,15 +11,17 @@ from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login
-from podtasks.flows.launch import PodPrograms
+from podtasks.flows.launched import Launched
 from podtasks.flows.own_pods import find_pod
+from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.stopping import confirm_stopped, stop_pod
-from podtasks.flows.train import Launched
-from podtasks.pure.errors import PodtasksError, RemoteRefusedError, RunActiveError, TransportError
+from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run
 
 END_MARGIN_S = 15.0
+# A pod whose run has ended stops itself, or deletes itself where the run says so.
+SELF_STOP_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class PodReport:
     pod: Pod | None
     answer: Mapping[str, Any]
     silence: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the pod is meant to run, and is billed."""
+        return self.pod is not None and self.pod.status is PodStatus.RUNNING
 
 
 def read_status(cloud: Cloud, project: str, lines: int) -> PodReport:
@@ -43,15 +50,8 @@ def read_status(cloud: Cloud, project: str, lines: int) -> PodReport:
         return PodReport(pod, {}, error.what)
 
 
-def find_run(cloud: Cloud, project: str) -> Launched | None:
-    """Return the newest run of our pod while the pod runs, None where nothing can be streamed."""
-    report = read_status(cloud, project, 0)
-    if report.silence:
-        raise TransportError(
-            f"Pod {report.pod.id if report.pod else ''} runs but does not answer: {report.silence}",
-            means="It is billed, and stops itself when its run ends.",
-            next_step="try again in a minute; inv stop --now stops it",
-        )
+def find_run(report: PodReport) -> Launched | None:
+    """Return the newest run of a pod that runs and answers, None where it has none."""
     record = report.answer.get("run")
     return Launched(report.pod, parse_run(record)) if report.pod and record else None
 
@@ -60,16 +60,18 @@ def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: boo
     """Ask our pod's run to end, so that it can save and write its exit code, then stop the pod.
 
     With `now` the pod is stopped at once. Returns the pod, None where none was running. A pod whose run
-    cannot be asked is stopped all the same.
+    cannot be asked is stopped all the same. Raises PodTimeoutError when it goes on running.
     """
     pod = find_pod(cloud, project)
     if pod is None or pod.status is not PodStatus.RUNNING:
         return None
-    if not now:
-        _end_run(cloud, pod, report, grace_s)
+    ended = not now and _end_run(cloud, pod, report, grace_s)
+    if ended and confirm_stopped(cloud, pod, clock, timeout_s=SELF_STOP_S):
+        report.step(f"pod {pod.id} has stopped itself: no GPU is billed any more")
+        return pod
     stop_pod(cloud, pod, report)
     if not confirm_stopped(cloud, pod, clock):
-        raise RunActiveError(
+        raise PodTimeoutError(
             f"RunPod took the order to stop pod {pod.id}, but it still reads as running.",
             means=f"It may be billed at ${pod.usd_per_hour:.2f}/h.",
             next_step="inv status in a minute; if it still runs, stop it in RunPod's console",
@@ -83,19 +85,21 @@ def terminate(cloud: Cloud, pod: Pod, report: Reporter) -> None:
     report.step(f"pod {pod.id} is deleted; nothing of it is billed any more")
 
 
-def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> None:
+def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> bool:
+    """Ask the pod's run to end and return whether it did."""
     try:
         with _open_shell(cloud, pod) as shell:
             answer = PodPrograms(shell, pod).run("end_run.py", {"reason": "user", "timeout_s": grace_s + END_MARGIN_S})
     except RemoteRefusedError:
         # There is no run to end.
-        return
+        return False
     except PodtasksError as error:
         report.note(f"the run could not be asked to end: {error.what}")
-        return
-    if answer.get("run_id"):
-        ended = "ended" if answer.get("ended") else "did not end in time"
-        report.step(f"run {answer['run_id']} {ended}; its checkpoints are kept")
+        return False
+    ended = bool(answer.get("ended"))
+    told = "ended" if ended else "did not end in time"
+    report.step(f"run {answer.get('run_id')} {told}; its checkpoints are kept")
+    return ended
 
 
 def _open_shell(cloud: Cloud, pod: Pod) -> ssh.PodShell:

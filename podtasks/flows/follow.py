@@ -9,7 +9,7 @@ The contract:
    exit code. The pod waits a moment for that before it stops.
 4. A link that breaks, or is silent for longer than three heartbeats, is made anew from the last byte.
 5. While the link is down the API is asked whether the pod still runs; a pod that is gone ends the stream
-   with OutcomeUnknownError, which says where the log is.
+   with OutcomeUnknownError, which says where the log is. An API that does not answer either says nothing.
 6. Ctrl+C ends the view and nothing else.
 7. A copy of what was shown is kept on this machine, so that it can be read when the pod is stopped.
 8. Only the log goes to standard output; what podtasks has to say goes to standard error.
@@ -17,8 +17,9 @@ The contract:
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,8 @@ from podtasks.doors import ssh
 from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
-from podtasks.flows.launch import PodPrograms
-from podtasks.pure.errors import HostKeyError, OutcomeUnknownError, TransportError
+from podtasks.flows.pod_programs import PodPrograms
+from podtasks.pure.errors import ApiUnreachableError, OutcomeUnknownError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import Run
 
@@ -42,6 +43,38 @@ class Outcome:
 
     exit_code: int | None
     reason: str
+
+    @property
+    def code_text(self) -> str:
+        """The exit code for people."""
+        return "unknown" if self.exit_code is None else str(self.exit_code)
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """What the pod tells at the end: the outcome, and the byte of the log at which the run ends."""
+
+    outcome: Outcome
+    log_end: int | None
+
+
+def parse_end(line: bytes) -> RunEnd | None:
+    """Given one event of remote/follow_log.py, return the run's end; None for any other event."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or event.get("event") != "ended":
+        return None
+    return RunEnd(Outcome(event.get("exit_code"), str(event.get("reason") or "")), event.get("log_end"))
+
+
+@dataclass(frozen=True)
+class _Outage:
+    """A time without a link: since when, in the clock's seconds, and the pauses between two tries."""
+
+    since: float
+    pauses: Iterator[float]
 
 
 class LogView:
@@ -72,40 +105,43 @@ class LogView:
         self._run = run
         self._on_begin = on_begin
         self._show = show
-        self._copy_path = copy_path
+        self._copy_path: Path | None = copy_path
         self._report = report
         self._clock = clock
         self._offset = run.log_start
+        self._outcome: Outcome | None = None
+        self._outage: _Outage | None = None
 
     def follow(self) -> Outcome:
         """Show the log until the run has ended, and return how it ended.
 
-        Raises OutcomeUnknownError when the pod is gone before the end was seen.
+        Raises OutcomeUnknownError when the pod is gone, or out of reach for too long, before that was seen.
         """
-        pauses = growing_pauses(0.2, 1.6, 5.0)
-        down_since: float | None = None
         while True:
             shown = self._offset
             try:
                 return self._follow_once()
-            except HostKeyError:
-                self._check_pod()
             except TransportError as error:
-                self._check_pod()
-                if self._offset > shown:
-                    down_since = None
-                if down_since is None:
-                    down_since = self._clock.now()
-                    pauses = growing_pauses(0.2, 1.6, 5.0)
-                    self._report.note(f"{error.what} Reconnecting; the training goes on.")
-            if down_since is not None and self._clock.now() - down_since > RECONNECT_LIMIT_S:
-                raise self._lost_link()
-            self._clock.sleep(next(pauses))
+                if self._outcome is not None:
+                    self._report.note("the link broke before the log's last bytes came; the volume has them")
+                    return self._outcome
+                self._outage = None if self._offset > shown else self._outage
+                self._wait(error)
+
+    def _wait(self, error: TransportError) -> None:
+        """Wait before the next connection. Raises OutcomeUnknownError when there is no use in one."""
+        if self._outage is None:
+            self._outage = _Outage(self._clock.now(), growing_pauses(0.2, 1.6, 5.0))
+            self._report.note(f"{error.what} Reconnecting; the training goes on.")
+        self._read_pod()
+        if self._clock.now() - self._outage.since > RECONNECT_LIMIT_S:
+            raise self._lost_link()
+        self._clock.sleep(next(self._outage.pauses))
 
     def _follow_once(self) -> Outcome:
         endpoint = self._pod.ssh
         if endpoint is None:
-            raise TransportError("the pod publishes no port", next_step="wait")
+            raise TransportError("The pod publishes no SSH port.", next_step="wait")
         with ssh.PodShell(endpoint, self._login) as shell:
             programs = PodPrograms(shell, self._pod)
             process = programs.start(
@@ -117,51 +153,55 @@ class LogView:
     def _pump(self, process: ssh.RemoteProcess) -> Outcome:
         events = b""
         while True:
-            pieces = process.read(SILENCE_LIMIT_S)
-            if pieces is None:
-                raise TransportError("the log stream ended early", next_step="wait")
+            log, more_events = self._read(process)
             self._on_begin()
-            log, more_events = pieces
             self._take(log)
             *lines, events = (events + more_events).split(b"\n")
-            for line in lines:
-                outcome = self._hear(line)
-                if outcome is not None:
-                    self._drain(process, line)
-                    return outcome
+            for end in filter(None, map(parse_end, lines)):
+                self._outcome = end.outcome
+                self._drain(process, end.log_end)
+                return end.outcome
 
-    def _hear(self, line: bytes) -> Outcome | None:
-        """Return the outcome when this event is the run's end."""
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return None
-        if not isinstance(event, dict) or event.get("event") != "ended":
-            return None
-        return Outcome(event.get("exit_code"), str(event.get("reason") or ""))
-
-    def _drain(self, process: ssh.RemoteProcess, ended: bytes) -> None:
+    def _drain(self, process: ssh.RemoteProcess, log_end: int | None) -> None:
         """Take the bytes that standard output still owes, then let the pod stop."""
-        log_end = int(json.loads(ended).get("log_end") or self._offset)
-        while self._offset < log_end:
-            pieces = process.read(SILENCE_LIMIT_S)
-            if pieces is None:
-                break
-            self._take(pieces[0])
-        process.send(b"\n")
+        while log_end is not None and self._offset < log_end:
+            self._take(self._read(process)[0])
+        with contextlib.suppress(TransportError):
+            process.send(b"\n")
+
+    def _read(self, process: ssh.RemoteProcess) -> tuple[bytes, bytes]:
+        pieces = process.read(SILENCE_LIMIT_S)
+        if pieces is None:
+            raise TransportError("The log stream broke off.", next_step="wait")
+        return pieces
 
     def _take(self, log: bytes) -> None:
         if log:
             self._show(log)
-            # Written at its place, so that two views of one run make one copy.
+            self._copy(log)
+            self._offset += len(log)
+
+    def _copy(self, log: bytes) -> None:
+        """Write to the copy, each byte at its place, so that two views of one run make one copy."""
+        if self._copy_path is None:
+            return
+        try:
             with open(self._copy_path, "r+b") as copy:
                 copy.seek(self._offset - self._run.log_start)
                 copy.write(log)
-            self._offset += len(log)
+        except OSError as error:
+            self._report.note(f"no copy of the log is kept here: {error}")
+            self._copy_path = None
 
-    def _check_pod(self) -> None:
-        """Read the pod anew: its port may have changed. Raises OutcomeUnknownError when it is gone."""
-        pod = self._cloud.api.find_pod(self._pod.id)
+    def _read_pod(self) -> None:
+        """Read the pod anew: its port may have changed. Raises OutcomeUnknownError when it is gone.
+
+        A machine that is offline hears nothing from the API either; that says nothing of the pod.
+        """
+        try:
+            pod = self._cloud.api.find_pod(self._pod.id)
+        except ApiUnreachableError:
+            return
         if pod is None or pod.status is not PodStatus.RUNNING:
             raise self._gone(pod)
         self._pod = pod

@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import getpass
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from podtasks.doors import local_git, ssh
 from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
-from podtasks.doors.project_files import read_pod_programs
+from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure import pod_programs
-from podtasks.pure.boot import build_archive
-from podtasks.pure.errors import PodFailedError, RunActiveError
+from podtasks.pure.errors import PodFailedError, PodtasksError, RunActiveError
 from podtasks.pure.pod import Pod
-from podtasks.pure.pod_programs import PodFolders
 from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
 
 # Another launch that died leaves its lease as soon as sshd notices; one that lives takes seconds.
 LEASE_WAIT_S = 20
-
-
-class PodPrograms:
-    """The programs of `remote/` on one pod, uploaded once for each of their versions."""
-
-    def __init__(self, shell: ssh.PodShell, pod: Pod) -> None:
-        self._shell = shell
-        self._programs = read_pod_programs()
-        self.folders: PodFolders = pod_programs.build_folders(pod.container_dir, pod.mount_path, self._programs)
-        self._installed = False
-
-    def run(self, program: str, arguments: Mapping[str, Any], more: Iterable[bytes] = ()) -> dict[str, Any]:
-        """Run a program to its end and return its answer.
-
-        `more` follows the arguments on its standard input. Raises what the program's refusal stands for,
-        RemoteCommandError, TransportError.
-        """
-        self.install()
-        question = pod_programs.build_question(arguments)
-        command = pod_programs.build_program_command(self.folders, program)
-        output = self._shell.run(command, _chain(question, more))
-        return pod_programs.parse_answer(program, output.exit_code, output.stdout, output.stderr)
-
-    def start(self, program: str, arguments: Mapping[str, Any]) -> ssh.RemoteProcess:
-        """Start a program that stays, with its arguments sent and its standard input left open."""
-        self.install()
-        process = self._shell.start(pod_programs.build_program_command(self.folders, program))
-        process.send(pod_programs.build_question(arguments))
-        return process
-
-    def install(self) -> None:
-        """Upload the programs unless this pod has this version of them."""
-        if self._installed:
-            return
-        if self._shell.run(pod_programs.build_presence_command(self.folders)).exit_code != 0:
-            archive = build_archive(self._programs)
-            command = pod_programs.build_install_command(self.folders)
-            output = self._shell.run(command, [archive])
-            pod_programs.require_success("the upload", output.exit_code, output.stderr)
-        self._installed = True
 
 
 def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, report: Reporter, clock: Clock) -> Run:
@@ -95,14 +53,21 @@ def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> dict[str, An
         process.close()
         holder = answer.get("holder")
         if holder is None:
-            raise PodFailedError(
-                f"The pod takes no launch: {answer.get('detail') or answer.get('error')}",
-                means="No training was started.",
-                next_step="run the same command again",
-            )
+            raise _refusal(answer)
         if holder.get("kind") == "run" or clock.now() >= deadline:
             raise _held(holder)
         clock.sleep(next(pauses))
+
+
+def _refusal(answer: Mapping[str, Any]) -> PodtasksError:
+    """Return the error for a pod that takes no launch, though nobody holds it."""
+    if answer.get("stopping"):
+        return PodFailedError(
+            f"The pod takes no launch: it is being stopped ({answer['stopping']}).",
+            means="No training was started.",
+            next_step="run the same command again",
+        )
+    return pod_programs.describe_refusal("prepare.py", answer)
 
 
 class PodHeldError(RunActiveError):
@@ -202,9 +167,4 @@ def _start_training(
     for text in answer.get("notes") or []:
         report.note(str(text))
     report.step(f"run {launch.run_id} started in tmux session train")
-    return parse_run(answer)
-
-
-def _chain(question: bytes, more: Iterable[bytes]) -> Iterable[bytes]:
-    yield question
-    yield from more
+    return parse_run({**answer, "when_done": launch.when_done, "output_dir": launch.output_dir})

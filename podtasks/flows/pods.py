@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.rent import PodRequest, create_pod, require_cap
-from podtasks.pure.errors import CapacityError, PlanError
+from podtasks.pure.errors import CapacityError, PlanError, PodtasksError
 from podtasks.pure.pod import Pod, PodStatus
 
 
-def ensure_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock) -> Pod:
+@dataclass(frozen=True)
+class OurPod:
+    """A pod to train on. One that ran before this command is not this command's to stop."""
+
+    pod: Pod
+    ran_before: bool
+
+
+def ensure_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock) -> OurPod:
     """Return a pod that is meant to run: ours if it runs, ours resumed, or a new one.
 
-    Raises CapacityError, PlanError, ApiError and what else the API gives; then no pod was left running
-    that was not running before.
+    Raises CapacityError, PlanError, ApiError and what else the API gives; a pod that was made by then is
+    remembered, and stops itself within its grace time.
     """
     pod = find_pod(cloud, request.project)
+    if pod is not None and pod.status is PodStatus.RUNNING:
+        cloud.remember_pod(pod.id)
+        _require_guarded(pod)
+        return OurPod(_use_running(pod, request, report), ran_before=True)
+    return OurPod(_start_pod(cloud, pod, request, report, clock), ran_before=False)
+
+
+def _start_pod(cloud: Cloud, pod: Pod | None, request: PodRequest, report: Reporter, clock: Clock) -> Pod:
+    """Resume our stopped pod, or rent one."""
     if pod is None:
         return create_pod(cloud, request, report, clock)
     cloud.remember_pod(pod.id)
     _require_guarded(pod)
-    if pod.status is PodStatus.RUNNING:
-        return _use_running(pod, request, report)
     if not _fits(pod, request):
         return _replace(cloud, pod, request, report, clock, f"it has {_describe(pod)}")
     try:
@@ -62,8 +79,16 @@ def _replace(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter, cloc
     report.note(f"the stopped pod {pod.id} is replaced: {why}")
     new = create_pod(cloud, request, report, clock)
     if new.id != pod.id:
-        cloud.api.terminate_pod(pod.id)
+        _terminate_quietly(cloud, pod, report)
     return new
+
+
+def _terminate_quietly(cloud: Cloud, pod: Pod, report: Reporter) -> None:
+    """Delete a stopped pod, or say that it is still there: it costs nothing, so training goes on."""
+    try:
+        cloud.api.terminate_pod(pod.id)
+    except PodtasksError as error:
+        report.note(f"the stopped pod {pod.id} could not be deleted ({error.what}); it is not billed")
 
 
 def _require_guarded(pod: Pod) -> None:

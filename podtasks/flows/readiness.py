@@ -18,12 +18,12 @@ BAD_READINGS_TO_BELIEVE = 3
 
 
 def wait_for_ssh(
-    cloud: Cloud, pod: Pod, report: Reporter, clock: Clock, *, timeout_s: float
+    cloud: Cloud, pod: Pod, report: Reporter, clock: Clock, *, timeout_s: float, may_stop: bool
 ) -> tuple[Pod, SshEndpoint]:
     """Wait until the pod's SSH server greets on the live port; return the pod's newest reading and the port.
 
-    The port is probed often and the API, which is rate-limited, seldom. Raises PodTimeoutError and
-    PodFailedError; the pod is stopped first.
+    The port is probed often and the API, which is rate-limited, seldom. Raises PodFailedError for a pod
+    that went away, PodTimeoutError for one that does not answer; `may_stop` says to stop that one first.
     """
     probe = _ReadinessProbe(cloud, pod, clock)
     try:
@@ -36,7 +36,8 @@ def wait_for_ssh(
             on_change=lambda reading: _tell_stage(reading, report),
         )
     except WaitTimeoutError as error:
-        raise _give_up(cloud, pod, report, timeout_s, str(error.last)) from error
+        outcome = stop_quietly(cloud, pod, report) if may_stop else _left_running(pod)
+        raise _give_up(pod, outcome, timeout_s, str(error.last)) from error
     assert ready.endpoint is not None
     return probe.pod, ready.endpoint
 
@@ -100,8 +101,14 @@ def _gone(pod_id: str, pod: Pod | None) -> PodFailedError:
     )
 
 
-def _give_up(cloud: Cloud, pod: Pod, report: Reporter, timeout_s: float, last: str) -> PodTimeoutError:
-    outcome = stop_quietly(cloud, pod, report)
+def _left_running(pod: Pod) -> str:
+    return (
+        f"It ran before this command and was left alone; it is billed at ${pod.usd_per_hour:.2f}/h. "
+        "A training on it goes on and the pod stops itself at its end; inv stop --now stops it."
+    )
+
+
+def _give_up(pod: Pod, outcome: str, timeout_s: float, last: str) -> PodTimeoutError:
     return PodTimeoutError(
         f"Pod {pod.id} did not answer on SSH within {timeout_s:.0f} s; last seen: {last}.",
         means=outcome,

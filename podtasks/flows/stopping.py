@@ -27,7 +27,7 @@ def stop_quietly(cloud: Cloud, pod: Pod, report: Reporter) -> str:
     return "The pod was stopped, so no GPU is billed."
 
 
-def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:
+def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock, *, timeout_s: float = STOP_WAIT_S) -> bool:
     """Wait for a pod that is stopping and return whether it did."""
 
     def read() -> bool:
@@ -35,6 +35,6 @@ def confirm_stopped(cloud: Cloud, pod: Pod, clock: Clock) -> bool:
         return reading is None or reading.status is not PodStatus.RUNNING
 
     try:
-        return wait_until(read, bool, timeout_s=STOP_WAIT_S, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock)
+        return wait_until(read, bool, timeout_s=timeout_s, pauses=growing_pauses(0.1, 1.7, 4.0), clock=clock)
     except WaitTimeoutError:
         return False

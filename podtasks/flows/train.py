@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from podtasks.doors import ssh
@@ -14,34 +14,18 @@ from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login, connect
 from podtasks.flows.follow import LogView, Outcome
-from podtasks.flows.launch import PodHeldError, PodPrograms, launch_training
-from podtasks.flows.pods import ensure_pod
+from podtasks.flows.launch import PodHeldError, launch_training
+from podtasks.flows.launched import Launched
+from podtasks.flows.pod_programs import PodPrograms
+from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import PodRequest
 from podtasks.flows.stopping import confirm_stopped, stop_quietly
 from podtasks.pure.errors import CodeError, PodFailedError, RemoteCommandError, TransportError, UsageError
 from podtasks.pure.plan import Plan
-from podtasks.pure.pod import Pod, PodStatus
-from podtasks.pure.run import Run, parse_run
+from podtasks.pure.pod import Pod
+from podtasks.pure.run import Run, find_differences, parse_run
 
 LAUNCH_TRIES = 3
-
-
-@dataclass(frozen=True)
-class Launched:
-    """A run on its pod.
-
-    `shell` is the connection it was launched over: while it is open, a run that ends at once waits for its
-    log to be followed before the pod stops.
-    """
-
-    pod: Pod
-    run: Run
-    shell: ssh.PodShell | None = None
-
-    def close(self) -> None:
-        """Let go of the connection that launched it."""
-        if self.shell is not None:
-            self.shell.close()
 
 
 def start_training(
@@ -51,19 +35,24 @@ def start_training(
 
     A pod that goes away meanwhile (its last run has just ended, say) is replaced and the launch tried again.
     """
-    for tries_left in reversed(range(LAUNCH_TRIES)):
-        with files.locked("launch") as first:
-            if not first:
-                report.note("another inv train was starting here; going on with what it made")
-            pod = ensure_pod(cloud, _request(plan), report, clock)
+    for attempt in range(1, LAUNCH_TRIES + 1):
+        with files.locked("launch", lambda: report.note("another inv train is starting here; waiting for it")):
+            ours = ensure_pod(cloud, _request(plan), report, clock)
             try:
-                return _launch_on(plan, cloud, pod, root, report, clock)
+                return _launch_on(_numbered(plan, attempt), cloud, ours, root, report, clock)
             except (PodFailedError, TransportError) as error:
                 # A pod that is being stopped still reads as running for a moment.
-                if tries_left == 0 or not confirm_stopped(cloud, pod, clock):
+                if attempt == LAUNCH_TRIES or not confirm_stopped(cloud, ours.pod, clock):
                     raise
-                report.note(f"pod {pod.id} went away; trying again ({error.what})")
+                report.note(f"pod {ours.pod.id} went away; trying again ({error.what})")
     raise AssertionError("the last try returns or raises")
+
+
+def _numbered(plan: Plan, attempt: int) -> Plan:
+    """Return the plan with a run id of its own: an earlier attempt may have left a record under the first."""
+    if attempt == 1:
+        return plan
+    return replace(plan, launch=replace(plan.launch, run_id=f"{plan.launch.run_id}-{attempt}"))
 
 
 def watch(
@@ -96,20 +85,21 @@ def _request(plan: Plan) -> PodRequest:
     return PodRequest(plan.project, plan.spec, plan.offers, plan.max_usd_per_hour)
 
 
-def _launch_on(plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter, clock: Clock) -> Launched:
+def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Reporter, clock: Clock) -> Launched:
     pod, shell = connect(
         cloud,
-        pod,
+        ours.pod,
         report,
         clock,
         timeout_s=plan.pod_ready_timeout_s,
+        may_stop=not ours.ran_before,
         forward_agent=plan.forward_agent,
     )
     try:
         run = _launch_or_join(plan, shell, pod, root, report, clock)
     except (CodeError, RemoteCommandError, UsageError) as error:
         shell.close()
-        if not _ran_before(plan, pod):
+        if not ours.ran_before:
             error.means = f"No training was started. {stop_quietly(cloud, pod, report)}"
         raise
     except BaseException:
@@ -118,25 +108,21 @@ def _launch_on(plan: Plan, cloud: Cloud, pod: Pod, root: Path, report: Reporter,
     return Launched(pod, run, shell)
 
 
-def _launch_or_join(
-    plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock
-) -> Run:
+def _launch_or_join(plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock) -> Run:
     try:
         return launch_training(shell, pod, plan.launch, root, report, clock)
     except PodHeldError as error:
         return _join(shell, pod, plan, error, report)
 
 
-def _ran_before(plan: Plan, pod: Pod) -> bool:
-    """Return whether the pod ran before this command: then it is not this command's to stop."""
-    return plan.pod is not None and plan.pod.id == pod.id and plan.pod.status is PodStatus.RUNNING
-
-
 def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:
-    """Return the run that holds the pod if it is of the same configuration; else raise `held`."""
+    """Return the run that holds the pod if it is the very training asked for; else raise `held`."""
     record = PodPrograms(shell, pod).run("status.py", {"lines": 0}).get("run") or {}
-    same = record.get("run_id") == held.holder.get("run_id") and record.get("config") == plan.launch.config
-    if not same or plan.launch.force_restart or plan.launch.resume_from:
+    if record.get("run_id") != held.holder.get("run_id"):
         raise held
-    report.note(f"{held.what} It is this configuration; following it. inv stop ends it.")
+    differences = find_differences(plan.launch, record)
+    if differences:
+        held.what += f" It is another training than the one asked for: {', '.join(differences)}."
+        raise held
+    report.note(f"{held.what} It is this training; following it. inv stop ends it.")
     return parse_run(record)

@@ -17,7 +17,6 @@ from podtasks.pure.errors import (
     PodtasksError,
     RemoteCommandError,
     RemoteRefusedError,
-    RunActiveError,
     UsageError,
 )
 from podtasks.pure.shell import Raw, command_line
@@ -87,7 +86,7 @@ def parse_answer(program: str, exit_code: int, stdout: bytes, stderr: bytes) -> 
     """
     answer = _parse_json(stdout)
     if exit_code == REFUSED and answer is not None:
-        raise _refusal(program, answer)
+        raise describe_refusal(program, answer)
     if exit_code != 0 or answer is None:
         raise _failure(program, exit_code, stderr)
     return answer
@@ -108,12 +107,14 @@ def _parse_json(stdout: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
+def describe_refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
+    """Return the error that a program's refusal stands for."""
     reasons = [str(answer[name]).rstrip(".") for name in ("error", "detail") if answer.get(name)]
     detail = ": ".join(reasons) or "no reason given"
-    kinds = {"sync_code.py": CodeError, "find_checkpoint.py": UsageError, "prepare.py": RunActiveError}
+    kinds = {"sync_code.py": CodeError, "find_checkpoint.py": UsageError}
     steps = {
         "sync_code.py": "mend the repository or its access, then run the same command again",
+        "prepare.py": "use an image that has these programs, or apt-get to install them: the setting image",
         "find_checkpoint.py": "name a complete checkpoint, or leave --resume-from out to take the newest",
     }
     return kinds.get(program, RemoteRefusedError)(

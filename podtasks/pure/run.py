@@ -115,14 +115,31 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was launched: enough to follow it."""
+    """A run that was launched: enough to follow it, and to say what becomes of its pod and its outputs."""
 
     run_id: str
     run_dir: str
     log: str
     log_start: int
+    when_done: str
+    output_dir: str
 
 
 def parse_run(answer: Mapping[str, Any]) -> Run:
-    """Given launch.py's answer, or a run record, return the run."""
-    return Run(str(answer["run_id"]), str(answer["run_dir"]), str(answer["log"]), int(answer["log_start"]))
+    """Given a run record, or launch.py's answer with what was asked of it, return the run."""
+    names = ("run_id", "run_dir", "log", "log_start", "when_done", "output_dir")
+    run_id, run_dir, log, log_start, when_done, output_dir = (answer[name] for name in names)
+    return Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir))
+
+
+def find_differences(launch: Launch, record: Mapping[str, Any]) -> list[str]:
+    """Return in what a recorded run is another training than `launch`; [] when it is the same."""
+    words = [launch.python, *launch.words]
+    checks = {
+        "configuration": record.get("config") == launch.config,
+        "commit": record.get("commit") == launch.commit,
+        "arguments": list(record.get("command") or [])[: len(words)] == words,
+        "--force-restart": not launch.force_restart,
+        "--resume-from": launch.resume_from is None,
+    }
+    return [name for name, same in checks.items() if not same]

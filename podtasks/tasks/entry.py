@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
-from podtasks.pure.errors import PodtasksError, SettingsError
+from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
 
 if TYPE_CHECKING:
     from podtasks.doors.clock import Clock
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from podtasks.pure.settings import Effective, Identity, Settings
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 Body = Callable[..., None]
 
@@ -43,10 +45,26 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
                 raise Exit(f"error: {error}", code=error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("\ninterrupted", code=INTERRUPTED) from None
+            except BrokenPipeError:
+                # Whoever read the output has gone, say `head`; what is left of it has nowhere to go.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise Exit(code=BROKEN_PIPE) from None
+            except (OSError, UnicodeError) as error:
+                raise _local_failure(error) from error
 
         return invoke_task(help=dict(help), auto_shortflags=False, **options)(run)
 
     return decorate
+
+
+def _local_failure(error: Exception) -> Exit:
+    """Return the exit for a file or folder of this machine that cannot be used."""
+    told = InstallationError(
+        f"This machine refused: {error}.",
+        means="A training that was launched goes on; a pod without one stops itself within its grace time.",
+        next_step="mend the file or folder that is named, then run the same command again",
+    )
+    return Exit(f"error: {told}", code=told.exit_code)
 
 
 def require_readable_settings() -> None:

@@ -1,19 +1,20 @@
-"""`inv logs`, `inv status`, `inv stop`: what is done to a pod that exists."""
+"""`inv logs`, `inv status`, `inv stop`, `inv terminate`: what is done to a pod that exists."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.doors.console import write_result
+from podtasks.pure.errors import PodtasksError, TransportError, UsageError
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
+from podtasks.tasks.view import watch_run
 
 if TYPE_CHECKING:
-    from podtasks.flows.cloud import Cloud
-    from podtasks.flows.train import Launched
+    from podtasks.flows.control import PodReport
 
 CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
 
@@ -28,24 +29,30 @@ CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
 )
 def logs(c: Context, run: str = "", follow: bool = True, lines: int = 100, cloud: str = "") -> None:
     """Show the training's log: live while the pod runs, else this machine's copy of it."""
-    from podtasks.flows.control import find_run
+    from podtasks.flows.control import find_run, read_status
 
     project = open_project(c, {"cloud": cloud})
     project.introduce_cloud()
-    account = project.open_cloud()
-    launched = None if run else find_run(account, project.settings.project)
-    if launched is None:
+    if run:
         _show_copy(project, run, None if follow else lines)
+        return
+    account = project.open_cloud()
+    report = read_status(account, project.settings.project, 0 if follow else lines)
+    launched = find_run(report)
+    if not report.runs:
+        project.console.tell("no pod is running")
+        _show_copy(project, "", None if follow else lines)
+    elif launched is None:
+        raise _no_log(report)
     elif follow:
-        _stream(project, account, launched)
+        watch_run(project, account, launched)
     else:
-        _print_last(project, account, lines)
+        write_result("\n".join(report.answer.get("last_lines") or []))
 
 
 @task(help={**CLOUD_HELP, "lines": "how many of the log's last lines to show"})
 def status(c: Context, lines: int = 3, cloud: str = "") -> None:
     """Show the pod, what it costs, and how its run gets on."""
-    from podtasks.doors.console import write_result
     from podtasks.flows.control import read_status
     from podtasks.pure.status_text import render_status
 
@@ -79,7 +86,6 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
     """Delete the pod. What is on a network volume stays."""
     from podtasks.flows.control import terminate as terminate_flow
     from podtasks.flows.own_pods import find_pod
-    from podtasks.pure.errors import UsageError
 
     project = open_project(c, {"cloud": cloud})
     project.introduce_cloud()
@@ -94,45 +100,39 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
             means="Nothing was changed.",
             next_step="inv terminate --yes deletes it all the same",
         )
-    if not yes and not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?"):
+    if not yes and not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?", default=False):
         raise Exit("Nothing was changed.", code=INTERRUPTED)
     terminate_flow(account, pod, project.console)
 
 
-def _stream(project: Project, account: Cloud, launched: Launched) -> None:
-    from podtasks.doors.console import write_log
-    from podtasks.flows.train import watch
-
-    try:
-        outcome = watch(launched, account, project.files, write_log, project.console, project.clock)
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise Exit("\nview closed; training goes on.", code=INTERRUPTED) from None
-    project.console.step(f"the run ended: {outcome.reason or 'done'}, exit code {outcome.exit_code}")
-
-
-def _print_last(project: Project, account: Cloud, lines: int) -> None:
-    from podtasks.doors.console import write_result
-    from podtasks.flows.control import read_status
-
-    report = read_status(account, project.settings.project, lines)
-    write_result("\n".join(report.answer.get("last_lines") or []))
+def _no_log(report: PodReport) -> PodtasksError:
+    """Return the error for a pod that runs and has no log to show."""
+    pod = report.pod
+    assert pod is not None
+    means = f"It is billed at ${pod.usd_per_hour:.2f}/h, and stops itself when its run ends or its grace time is over."
+    if report.silence:
+        what = f"Pod {pod.id} runs but does not answer: {report.silence}"
+        return TransportError(what, means=means, next_step="try again in a minute; inv stop --now stops it")
+    return UsageError(
+        f"Pod {pod.id} runs, but nothing was launched on it yet.",
+        means=means,
+        next_step="inv train launches; inv stop stops the pod",
+    )
 
 
 def _show_copy(project: Project, run: str, lines: int | None) -> None:
     from podtasks.doors.console import write_log
     from podtasks.flows import run_copies
-    from podtasks.pure.errors import UsageError
 
     copy = run_copies.find(project.files, run or None)
     if copy is None:
         raise UsageError(
-            f"There is no copy of run {run} here." if run else "No pod is running, and no log was streamed here yet.",
+            f"There is no copy of run {run} here." if run else "No log was streamed here yet.",
             means="Logs stay on the volume, in logs/current.log and runs/.",
             next_step="inv train streams one; while a pod runs, inv logs shows its log",
         )
-    project.console.tell(f"no pod is running; this is what was streamed here of run {copy.run_id}: {copy.log_path}")
+    project.console.tell(f"this is what was streamed here of run {copy.run_id}: {copy.log_path}")
     data = copy.log_path.read_bytes()
-    write_log(data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:]))
+    write_log(data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:] if lines > 0 else []))
     if copy.exit_code is None:
-        sys.stdout.flush()
         project.console.note("the end of this run was not seen here; the volume has the whole log")

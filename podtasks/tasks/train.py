@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.pure.errors import OutcomeUnknownError, UsageError
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
+from podtasks.tasks.view import tell_pod_end, watch_run
 
 if TYPE_CHECKING:
     from podtasks.flows.cloud import Cloud
-    from podtasks.flows.follow import Outcome
+    from podtasks.flows.launched import Launched
     from podtasks.flows.preflight import TrainRequest
-    from podtasks.flows.train import Launched
     from podtasks.pure.plan import Plan
 
 HELP = {
@@ -56,25 +57,33 @@ def train(
     """
     from podtasks.flows.preflight import TrainRequest
 
-    flags = {
-        "gpu": gpu,
-        "args": args,
-        "code": code,
-        "when_done": when_done or ("keep" if keep else ""),
-        "cloud": cloud,
-    }
-    project = open_project(c, flags)
+    project = open_project(c, _settings_flags(gpu, args, code, when_done, keep, cloud))
     request = TrainRequest(config, force_restart, resume_from or None, branch or None)
     plan, account = _plan(project, request)
     project.console.tell(_render(plan))
-    if not dry_run:
-        _require_consent(project, plan, account, yes)
-        launched = _launch(project, plan, account)
-        if follow:
-            _finish(project, plan, account, launched, _watch(project, account, launched))
-        else:
-            launched.close()
-            project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.")
+    if dry_run:
+        return
+    _require_consent(project, plan, account, yes)
+    launched = _launch(project, plan, account)
+    if follow:
+        _follow(project, account, launched)
+    else:
+        launched.close()
+        project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.")
+
+
+def _settings_flags(
+    gpu: list[str] | None, args: str, code: str, when_done: str, keep: bool, cloud: str
+) -> dict[str, object]:
+    """Return the flags that stand for settings, by the settings' names."""
+    if keep and when_done not in ("", "keep"):
+        raise UsageError(
+            f"--keep and --when-done {when_done} contradict each other.",
+            means="No pod was created.",
+            next_step="give one of them",
+        )
+    chosen = "keep" if keep else when_done
+    return {"gpu": gpu, "args": args, "code": code, "when_done": chosen, "cloud": cloud}
 
 
 def _plan(project: Project, request: TrainRequest) -> tuple[Plan, Cloud]:
@@ -102,7 +111,7 @@ def _require_consent(project: Project, plan: Plan, account: Cloud, yes: bool) ->
     runs_already = plan.pod is not None and plan.pod.status is PodStatus.RUNNING
     if yes or account.is_local or runs_already:
         return
-    if not project.console.confirm("Go ahead?"):
+    if not project.console.confirm("Go ahead?", default=True):
         raise Exit("Nothing was rented.", code=INTERRUPTED)
 
 
@@ -115,44 +124,15 @@ def _launch(project: Project, plan: Plan, account: Cloud) -> Launched:
         return start_training(plan, account, root, project.files, project.console, project.clock)
     except KeyboardInterrupt:
         raise Exit(
-            f"\ninterrupted before training was launched. A pod that was made stops itself within "
-            f"{plan.grace_minutes:g} minutes; inv stop does it now, inv train goes on.",
+            f"\ninterrupted while launching. A pod without a training stops itself within "
+            f"{plan.grace_minutes:g} minutes. inv status says how it stands, inv stop stops it, inv train goes on.",
             code=INTERRUPTED,
         ) from None
 
 
-def _watch(project: Project, account: Cloud, launched: Launched) -> Outcome:
-    from podtasks.doors.console import write_log
-    from podtasks.flows.train import watch
-
-    try:
-        return watch(launched, account, project.files, write_log, project.console, project.clock)
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise Exit(
-            "\nview closed; training goes on and the pod stops itself at its end. "
-            "inv logs comes back to it, inv stop ends it.",
-            code=INTERRUPTED,
-        ) from None
-
-
-def _finish(project: Project, plan: Plan, account: Cloud, launched: Launched, outcome: Outcome) -> None:
-    """Say how it ended and what became of the pod, and end with the training's exit code."""
-    from podtasks.flows.stopping import confirm_stopped
-    from podtasks.pure.errors import OutcomeUnknownError
-
-    code = "unknown" if outcome.exit_code is None else outcome.exit_code
-    project.console.step(f"run {launched.run.run_id} ended: {outcome.reason or 'done'}, exit code {code}")
-    if plan.launch.when_done == "keep":
-        project.console.note(
-            f"pod {launched.pod.id} is kept and billed at ${launched.pod.usd_per_hour:.2f}/h: inv stop"
-        )
-    elif confirm_stopped(account, launched.pod, project.clock):
-        project.console.step(f"pod {launched.pod.id} has stopped; outputs are on its volume: {plan.launch.output_dir}")
-        if account.volume_folder is not None:
-            project.console.note(f"the local cloud's volume is {account.volume_folder}")
-    else:
-        project.console.note(
-            f"pod {launched.pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now"
-        )
+def _follow(project: Project, account: Cloud, launched: Launched) -> None:
+    """Show the run to its end, and end with the training's exit code."""
+    outcome = watch_run(project, account, launched)
+    tell_pod_end(project, account, launched)
     if outcome.exit_code != 0:
         raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)

@@ -1,0 +1,49 @@
+"""Showing a run's log and how it ended, for `inv train` and `inv logs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.exceptions import Exit
+
+from podtasks.tasks.entry import INTERRUPTED, Project
+
+if TYPE_CHECKING:
+    from podtasks.flows.cloud import Cloud
+    from podtasks.flows.follow import Outcome
+    from podtasks.flows.launched import Launched
+
+
+def watch_run(project: Project, account: Cloud, launched: Launched) -> Outcome:
+    """Stream the run's log and return how it ended, having said so.
+
+    Raises Exit when the user closes the view, which does not touch the training.
+    """
+    from podtasks.doors.console import write_log
+    from podtasks.flows.train import watch
+
+    try:
+        outcome = watch(launched, account, project.files, write_log, project.console, project.clock)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise Exit(
+            "\nview closed; training goes on and the pod stops itself at its end. "
+            "inv logs comes back to it, inv stop ends it.",
+            code=INTERRUPTED,
+        ) from None
+    project.console.step(f"run {launched.run.run_id} ended: {outcome.reason or 'done'}, exit code {outcome.code_text}")
+    return outcome
+
+
+def tell_pod_end(project: Project, account: Cloud, launched: Launched) -> None:
+    """Say what became of the pod after its run, and where the outputs are."""
+    from podtasks.flows.stopping import confirm_stopped
+
+    pod, run, console = launched.pod, launched.run, project.console
+    if run.when_done == "keep":
+        console.note(f"pod {pod.id} is kept and billed at ${pod.usd_per_hour:.2f}/h: inv stop")
+    elif confirm_stopped(account, pod, project.clock):
+        console.step(f"pod {pod.id} has stopped; outputs are on its volume: {run.output_dir}")
+    else:
+        console.note(f"pod {pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now")
+    if account.volume_folder is not None:
+        console.note(f"the local cloud's volume is {account.volume_folder}")
