@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,23 @@ def read_banner(endpoint: SshEndpoint, timeout_s: float) -> str | None:
     except OSError:
         return None
     return greeting.decode("ascii", "replace").strip() if greeting.startswith(b"SSH-") else None
+
+
+def agent_offers(public_key: str) -> bool:
+    """Return whether an SSH agent on this machine holds the private half of an OpenSSH public key line."""
+    import paramiko
+
+    wanted = public_key.split()[1:2]
+    if not os.path.exists(os.environ.get("SSH_AUTH_SOCK", "")):
+        return False
+    try:
+        agent = paramiko.Agent()
+    except (paramiko.SSHException, OSError):
+        return False
+    try:
+        return any([key.get_base64()] == wanted for key in agent.get_keys())
+    finally:
+        agent.close()
 
 
 class RemoteProcess:
@@ -135,7 +153,8 @@ class PodShell:
             try:
                 connection.open()
             except BaseException:
-                connection.close()
+                # Fabric closes only what was opened whole; the client holds a socket, a thread and the agent.
+                connection.client.close()
                 raise
             _tune(connection.transport)
         self._connection = connection
@@ -239,6 +258,12 @@ def _translate(error: BaseException) -> TransportError | None:
             "The machine that answered is not this pod: its host key is another one.",
             means="Nothing was sent to it.",
             next_step="try again in a minute; if it lasts, inv terminate and inv train make a new pod",
+        )
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return SshRefusedError(
+            "Your SSH key has a passphrase, and no SSH agent offers the key.",
+            means="The pod stops itself when no run is launched within its grace time.",
+            next_step="ssh-add the key that SSH_KEY_PATH names, then the same command again",
         )
     if isinstance(error, paramiko.AuthenticationException):
         return SshRefusedError(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from podtasks.doors import local_git
-from podtasks.doors.key_files import KeyPair, make_key_pair
+from podtasks.doors.key_files import KeyPair, make_key_pair, require_usable_key
 from podtasks.doors.project_files import ProjectFiles, read_pod_programs
+from podtasks.doors.ssh import agent_offers
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.own_pods import find_pod
 from podtasks.pure.boot import build_start_command
@@ -88,6 +89,8 @@ def make_plan(
     if cloud_is_free:
         findings.raise_any()
     cloud = findings.check(open_cloud)
+    if cloud:
+        findings.check(lambda: require_usable_key(cloud.key_path, cloud.public_key, agent_offers))
     place = findings.check(lambda: _find_place(cloud, settings)) if cloud else None
     findings.raise_any()
     assert config and revision and cloud and place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -145,3 +146,7 @@ def test_bad_key_files(account: TrainingProject) -> None:
     write_identity(account)
     key.chmod(0o644)
     require_refused(account, account.train(), 103, "chmod 600")
+    key.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", str(key)], check=True)
+    require_refused(account, account.train(), 103, "passphrase", f"ssh-add {shlex.quote(str(key))}")
+    assert account.inv("stop", "--now").code == 0, "a pod can be stopped without the key"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podtasks.doors.key_files import ensure_login_key, make_key_pair, require_login_key
+from podtasks.doors.key_files import ensure_login_key, make_key_pair, require_login_key, require_usable_key
 from podtasks.pure.errors import SettingsError
 
 
@@ -114,6 +114,73 @@ def test_key_with_a_passphrase_and_no_public_half_says_how_to_make_it(key: Path)
     error = refusal(key)
     assert error.next_step.startswith("ssh-keygen -y -f ")
     assert "sesame" not in str(error)
+
+
+def usable(path: Path, *, offered: bool = False) -> list[str]:
+    """Check a key, and return the public halves that the agent was asked for."""
+    asked: list[str] = []
+
+    def agent_offers(public_key: str) -> bool:
+        asked.append(public_key)
+        return offered
+
+    require_usable_key(path, require_login_key(path), agent_offers)
+    return asked
+
+
+def unusable(path: Path) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        usable(path)
+    assert caught.value.means == "No pod was created."
+    return caught.value
+
+
+def encrypt(key: Path, *format_words: str) -> None:
+    keygen("-q", "-p", "-P", "", "-N", "open sesame", *format_words, "-f", str(key))
+
+
+@pytest.mark.parametrize("format_words", [(), ("-m", "PEM"), ("-m", "PKCS8")])
+def test_key_with_a_passphrase_needs_an_agent_that_offers_it(tmp_path: Path, format_words: tuple[str, ...]) -> None:
+    key = tmp_path / "my key"
+    keygen("-q", "-t", "ecdsa", "-N", "", "-f", str(key))
+    encrypt(key, *format_words)
+    error = unusable(key)
+    assert "passphrase" in error.what
+    assert error.next_step == f"ssh-add '{key}', then the same command again"
+    assert usable(key, offered=True) == [Path(f"{key}.pub").read_text().strip()]
+
+
+@pytest.mark.parametrize("format_words", [(), ("-m", "PEM")])
+def test_key_without_a_passphrase_needs_no_agent(tmp_path: Path, format_words: tuple[str, ...]) -> None:
+    key = tmp_path / "key"
+    keygen("-q", "-t", "rsa", "-b", "2048", "-N", "", *format_words, "-f", str(key))
+    assert usable(key) == []
+
+
+def test_key_in_a_format_that_the_connection_cannot_read_needs_an_agent(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    keygen("-q", "-t", "rsa", "-b", "2048", "-N", "", "-m", "PKCS8", "-f", str(key))
+    assert "PKCS#8" in unusable(key).what
+    assert usable(key, offered=True)
+
+
+def test_public_half_of_another_key_is_refused(key: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    keygen("-q", "-t", "ed25519", "-N", "", "-f", str(other))
+    Path(f"{other}.pub").replace(f"{key}.pub")
+    error = unusable(key)
+    assert error.what == f"{key}.pub is not the public half of {key}."
+    assert error.next_step == f"ssh-keygen -y -f '{key}' > '{key}.pub'"
+
+
+def test_broken_key_beside_a_public_half_is_not_usable(key: Path) -> None:
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nVERYSECRET\n-----END OPENSSH PRIVATE KEY-----\n")
+    assert "VERYSECRET" not in str(unusable(key))
+
+
+def test_public_half_that_is_no_text_is_refused_in_words(key: Path) -> None:
+    Path(f"{key}.pub").write_bytes(b"\xff\xfe\x00")
+    assert "is not the public half" in unusable(key).what
 
 
 def test_broken_key_is_refused_without_showing_it(tmp_path: Path) -> None:

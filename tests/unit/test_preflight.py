@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from podtasks.doors import ssh
 from podtasks.doors.local_git import Revision
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.cloud import Cloud
@@ -36,6 +37,7 @@ COMMIT = "3f2a1b9c0ffee0ddba11cafebabe0123456789ab"
 CONFIG = "training:\n  output_dir: out/digits\n"
 DIRTY = CodeError("These changes are not committed and would not be trained:\n  x.py", next_step="commit them")
 BAD_KEY = AuthenticationError("RunPod refused the API key.", next_step="put a valid key into .runpod.env")
+LOCKED = SettingsError("The SSH key ~/k has a passphrase, and no SSH agent offers it.", next_step="ssh-add ~/k")
 SECURE = "list_offers 1 EU-RO-1 secure"
 
 
@@ -51,6 +53,7 @@ class Check:
     committed: bool | None = True
     network_volume_id: str | None = "vol1"
     open_error: PodtasksError | None = None
+    key_error: SettingsError | None = None
     opened: int = 0
 
     def open_cloud(self) -> Cloud:
@@ -94,6 +97,12 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         assert not path.startswith("/")
         return check.committed
 
+    def require_key(path: Path, public_key: str, agent_offers: Callable[[str], bool]) -> None:
+        assert (path, public_key, agent_offers) == (tmp_path / "key", "ssh-ed25519 AAAA me", ssh.agent_offers)
+        if check.key_error:
+            raise check.key_error
+
+    monkeypatch.setattr("podtasks.flows.preflight.require_usable_key", require_key)
     git = "podtasks.flows.preflight.local_git"
     monkeypatch.setattr(f"{git}.find_root", lambda root: root)
     monkeypatch.setattr(f"{git}.resolve_revision", resolve)
@@ -219,6 +228,7 @@ BAD = [
     (set_to("revision", DIRTY), CodeError, "not committed", "commit them"),
     (set_to("committed", False), CodeError, "is not in commit 3f2a1b9c0f", "--code snapshot"),
     (set_to("open_error", BAD_KEY), AuthenticationError, "refused the API key", ".runpod.env"),
+    (set_to("key_error", LOCKED), SettingsError, "has a passphrase", "ssh-add"),
     (other_volumes, PlanError, "no network volume vol1", "one of: vol2 (data, EU-RO-1), vol3 (b, US-1)"),
     (change(data_center="US-TX-3"), PlanError, "vol1 is in EU-RO-1, but data_center is US-TX-3", "set it to EU-RO-1"),
     (change(cloud_type="community"), PlanError, "only to be had in the secure cloud", "remove cloud_type"),
