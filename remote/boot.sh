@@ -24,7 +24,8 @@ take_host_key() {
   exec env -u PODTASKS_HOST_KEY bash "${BASH_SOURCE[0]}" "$@"
 }
 
-# What an earlier start of this container left: process ids and deadlines that mean nothing now.
+# What an earlier start of this container left: process ids and deadlines that mean nothing now. The time in
+# grace_began stays: a container that is started again and again must not get its grace time each time.
 forget_earlier_start() {
   mkdir -p "$directory"
   rm -f "$directory"/guard.sock "$directory"/lease.json "$directory"/supervisor.pid
@@ -96,8 +97,20 @@ start_image() {
     start_pid=$!
   else
     say "the image has no $start_script: starting sshd"
-    start_sshd
+    start_sshd &
   fi
+}
+
+sshd_runs() { grep -qx sshd /proc/[0-9]*/comm 2>/dev/null; }
+
+# The pod goes on without it: whoever rented it can look at what happened, and the guard stops it in time.
+replace_start_script() {
+  local code
+  wait "$start_pid"
+  code=$?
+  start_pid=
+  say "$start_script has ended with $code; the pod stays until its guard stops it"
+  sshd_runs || start_sshd &
 }
 
 # The platform ends the pod, SIGKILL follows in seconds: the training gets its SIGTERM, the record its end.
@@ -125,10 +138,7 @@ require_python
 start_guard
 start_image
 while :; do
-  if [ -n "$start_pid" ] && ! kill -0 "$start_pid" 2>/dev/null; then
-    wait "$start_pid"
-    exit $?
-  fi
+  if [ -n "$start_pid" ] && ! kill -0 "$start_pid" 2>/dev/null; then replace_start_script; fi
   kill -0 "$guard_pid" 2>/dev/null || restart_guard
   wait -n
 done

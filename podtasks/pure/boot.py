@@ -8,7 +8,15 @@ import io
 import tarfile
 from collections.abc import Mapping
 
-BOOT_FILES = ("boot.sh", "guard.py", "stop_pod.py", "pod_environ.py")
+BOOT_FILES = (
+    "boot.sh",
+    "guard.py",
+    "guard_end.py",
+    "guard_loop.py",
+    "guard_state.py",
+    "stop_pod.py",
+    "pod_environ.py",
+)
 CONTAINER_DIR = "${PODTASKS_DIR:-/opt/podtasks}"
 
 

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from podtasks.pure.boot import BOOT_FILES
+
 REMOTE = Path(__file__).parents[2] / "remote"
-# What the pod's start command brings; the rest comes as a kit over SSH.
-BOOT_FILES = ("boot.sh", "guard.py", "stop_pod.py", "pod_environ.py")
 API_KEY = "rpa_SECRET_of_this_pod"
 T = TypeVar("T")
 COMMIT = "3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40"

@@ -181,10 +181,52 @@ def test_a_pod_on_which_nothing_is_launched_stops_itself(booted: Booted) -> None
     assert booted.pod.wait_for_stop() == ["pod stop pod123"]
 
 
-def test_start_script_runs_with_the_pods_environment_and_its_end_is_the_pods(booted: Booted) -> None:
-    booted.start_script.write_text('echo "pod $RUNPOD_POD_ID key ${PODTASKS_HOST_KEY:-none}"; exit 7\n')
-    assert booted.boot().wait(timeout=20) == 7
-    assert "pod pod123 key none" in booted.said()
+def test_start_script_runs_with_the_pods_environment(booted: Booted) -> None:
+    booted.start_script.write_text('echo "pod $RUNPOD_POD_ID key ${PODTASKS_HOST_KEY:-none}"; exec sleep 1000\n')
+    booted.boot()
+    wait_until(lambda: "pod pod123 key none" in booted.said(), "the start script")
+
+
+@pytest.mark.parametrize("exit_code", [0, 7])
+def test_a_start_script_that_ends_leaves_the_pod_with_its_guard_and_gets_sshd(booted: Booted, exit_code: int) -> None:
+    booted.start_script.write_text(f"exit {exit_code}\n")
+    process = booted.boot()
+    wait_until(lambda: booted.run_over_ssh("true").returncode == 0, "ssh")
+    assert f"{booted.start_script} has ended with {exit_code}" in booted.said()
+    killed = booted.guard_pids()[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: set(booted.guard_pids()) - {killed}, "the next guard")
+    assert process.poll() is None
+
+
+def test_a_start_script_that_ends_does_not_keep_the_pod_from_stopping_itself(booted: Booted) -> None:
+    booted.start_script.write_text("exit 1\n")
+    booted.boot(PODTASKS_GRACE_MINUTES="0.02")
+    assert booted.pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_the_sshd_a_start_script_left_behind_stays_the_only_one(booted: Booted) -> None:
+    booted.start_script.write_text("mkdir -p /run/sshd; /usr/sbin/sshd -o AuthorizedKeysFile=/root/keys\n")
+    (booted.home / "keys").write_text(booted.environ["PUBLIC_KEY"])
+    booted.boot()
+    wait_until(lambda: "has ended with 0" in booted.said(), "the end of the start script")
+    wait_until(lambda: booted.run_over_ssh("true").returncode == 0, "ssh")
+    assert "sshd did not start" not in booted.said()
+    assert not (booted.home / ".ssh").exists()
+
+
+def test_the_grace_time_goes_on_over_a_restart_of_the_container(booted: Booted) -> None:
+    booted.start_script.write_text("exec sleep 1000\n")
+    first = booted.boot(PODTASKS_GRACE_MINUTES="10")
+    file = booted.pod.directory / "grace_began"
+    wait_until(file.exists, "the beginning of the grace time")
+    file.write_text(str(float(file.read_text()) - 300))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    wait_until(lambda: not booted.guard_pids(), "the end of the container")
+    booted.boot(PODTASKS_GRACE_MINUTES="10")
+    wait_until(booted.pod.answers, "the next guard")
+    assert 290 < booted.pod.status()["grace_left_s"] <= 300
 
 
 def test_sigterm_ends_the_run_before_the_pod_goes(booted: Booted) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,6 @@ def test_a_run_ends_the_grace_time_and_outlives_its_prepare_connection(pod: Fake
     prepare.close()
     assert pod.status()["grace_left_s"] is None
     assert pod.status()["lease"]["kind"] == "run"
-
-
-def test_extend_moves_the_grace_time_out_and_never_in(pod: FakePod) -> None:
-    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
-    pod.client().ask("extend", minutes=1)
-    assert 590 < pod.status()["grace_left_s"] <= 600
-    pod.client().ask("extend", minutes=30)
-    assert 1790 < pod.status()["grace_left_s"] <= 1800
 
 
 @pytest.mark.parametrize(("when_done", "told"), [("stop", "pod stop pod123"), ("terminate", "pod delete pod123")])
@@ -294,6 +287,52 @@ def test_a_restarted_guard_keeps_the_grace_time_but_gives_at_least_30_s(pod: Fak
     guard.wait()
     pod.start_guard(PODTASKS_GRACE_MINUTES="10")
     assert 25 < pod.status()["grace_left_s"] <= 30
+
+
+def restart_container(pod: FakePod, guard: subprocess.Popen[bytes]) -> None:
+    """Do what a container does that ends and is started again on the same disk, as boot.sh sees it."""
+    pod.status()
+    guard.kill()
+    guard.wait()
+    (pod.directory / "lease.json").unlink()
+
+
+@pytest.mark.parametrize(("age_s", "left_s"), [(0, 600), (400, 200), (590, 10)])
+def test_the_grace_time_goes_on_in_a_restarted_container(pod: FakePod, age_s: float, left_s: float) -> None:
+    restart_container(pod, pod.start_guard(PODTASKS_GRACE_MINUTES="10"))
+    (pod.directory / "grace_began").write_text(f"{time.time() - age_s}\n")
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert left_s - 5 < pod.status()["grace_left_s"] <= left_s
+
+
+def test_a_container_that_is_started_again_and_again_stops_its_pod(pod: FakePod) -> None:
+    restart_container(pod, pod.start_guard(PODTASKS_GRACE_MINUTES="10"))
+    (pod.directory / "grace_began").write_text(f"{time.time() - 601}\n")
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+@pytest.mark.parametrize("began", ["", "tomorrow", "nan", "0", "4102444800"])
+def test_a_clock_that_jumped_gives_the_whole_grace_time_and_is_forgotten(pod: FakePod, began: str) -> None:
+    file = pod.directory / "grace_began"
+    file.write_text(began)
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert 590 < pod.status()["grace_left_s"] <= 600
+    assert abs(float(file.read_text()) - time.time()) < 60
+
+
+def test_prepare_and_run_are_new_beginnings_for_the_grace_time_of_a_restarted_container(pod: FakePod) -> None:
+    guard = pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    file = pod.directory / "grace_began"
+    file.write_text(f"{time.time() - 599}\n")
+    pod.prepare()[0].close()
+    assert abs(float(file.read_text()) - time.time()) < 60
+    wait_until(lambda: pod.status()["lease"] is None, "the lease")
+    start_run(pod, when_done="keep").ask("ended", exit_code=0, reason="finished")
+    assert not file.exists()
+    restart_container(pod, guard)
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert 590 < pod.status()["grace_left_s"] <= 600
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": "another start", "stopping": {"reason": "old"}}'])

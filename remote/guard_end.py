@@ -1,0 +1,242 @@
+"""How a run ends, and with it the pod: what the guard does when a deadline is over or a supervisor is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import guard_state
+from guard_loop import Connection, Loop, say
+from pod_environ import container_directory, read_setting
+
+LEAST_GRACE_S = 30.0
+FINISH_TIMEOUT_S = 60.0
+NEVER = float("-inf")
+
+
+class Ends(Loop):
+    """The lease and every way it ends.
+
+    `lease` is what holds the pod: None, or {"kind": "prepare"|"run", "who", "run_id", "since", "token"} and
+    for a run also "run", "pid", "pgid" and "ending". `holder` is the connection it lives as long as.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = container_directory()
+        self.holder: Connection | None = None
+        self.lease: dict[str, Any] | None = None
+        self.last_run_id: str | None = None
+        self.stopping: dict[str, str] | None = None
+        self.follower_lost_at = NEVER
+
+    # Connections that close
+
+    def on_hang_up(self, connection: Connection) -> None:
+        """Take back what a client held."""
+        if connection.role == "follow":
+            self.follower_lost_at = time.monotonic()
+            self.follower_left()
+        if connection is self.holder:
+            self.holder_left()
+
+    def holder_left(self) -> None:
+        """React to the end of the connection that held the lease."""
+        self.holder = None
+        if self.lease is not None and self.lease["kind"] == "run":
+            say(f"run {self.lease['run_id']}: its supervisor is gone without a word")
+            self.kill_run("supervisor killed")
+        else:
+            self.lease = None
+        self.save()
+
+    # The end of a run
+
+    def start_hours(self, run: dict[str, Any]) -> None:
+        """Start the clock of the hours allowed, which count from the launch."""
+        self.deadlines.pop("hours", None)
+        if run.get("max_hours") is not None:
+            self.set_deadline("hours", float(run["max_hours"]) * 3600 - float(run.get("elapsed_s") or 0))
+
+    def end_run(self, reason: str) -> None:
+        """Ask the supervisor to end its run; set the time at which it is killed instead."""
+        assert self.lease is not None
+        self.lease["ending"] = self.lease.get("ending") or reason
+        if "kill" not in self.deadlines:
+            stop_grace_s = float(self.lease["run"].get("stop_grace_s") or 0)
+            self.set_deadline("kill", max(seconds("PODTASKS_OVERTIME_S", 60), stop_grace_s + 15))
+        self.save()
+        if self.holder is not None:
+            self.holder.send({"event": "end", "reason": reason})
+
+    def kill_run(self, reason: str) -> None:
+        """Kill what is left of the run and have its record finished; then act on `when_done`."""
+        assert self.lease is not None
+        lease, self.holder = self.lease, None
+        lease["ending"], lease["killed"] = reason, True
+        for name in ("kill", "reconnect"):
+            self.deadlines.pop(name, None)
+        for pid, kill in ((lease.get("pgid"), os.killpg), (supervisor_of(lease), os.kill)):
+            send_kill(pid, kill)
+        run = lease["run"]
+        words = [
+            sys.executable,
+            os.path.join(str(run["kit"]), "run_record.py"),
+            "finish",
+            str(run["run_dir"]),
+            "--exit-code",
+            "137",
+            "--reason",
+            reason,
+        ]
+        if lease.get("pgid"):
+            words += ["--group", str(lease["pgid"])]
+        self.set_deadline("finish", FINISH_TIMEOUT_S)
+        self.start_child("finish", words, self.on_finish)
+
+    def on_finish(self) -> None:
+        """Go on: the record is finished, or its time is over (a hung volume must not keep the pod)."""
+        self.deadlines.pop("finish", None)
+        child = self.children.pop("finish", None)
+        code = None if child is None else child.poll()
+        if child is not None and code is None:
+            child.kill()
+        if self.lease is not None and self.lease.get("killed"):
+            say(f"run {self.lease['run_id']}: the program that finishes its record ended with {code}")
+            self.run_over(137, str(self.lease["ending"]))
+
+    def run_over(self, exit_code: int | None, reason: str) -> None:
+        """Give back the lease of an ended run and start what its `when_done` says."""
+        assert self.lease is not None
+        run, self.lease = self.lease["run"], None
+        say(f"run {run['run_id']}: ended with {exit_code} ({reason}); when_done is {run['when_done']}")
+        self.deadlines.pop("kill", None)
+        ended = {"event": "ended", "run_id": run["run_id"], "exit_code": exit_code, "reason": reason}
+        for connection in list(self.connections.values()):
+            if connection.role == "follow":
+                connection.send(ended)
+        if run["when_done"] != "keep":
+            self.stop(f"run {run['run_id']} ended: {reason}", str(run["when_done"]))
+        self.save()
+
+    def follower_left(self) -> None:
+        """Stop the pod without more ado once the last follower has gone."""
+        if "followers" in self.deadlines and not self.count_followers():
+            del self.deadlines["followers"]
+            self.on_followers()
+
+    def count_followers(self) -> int:
+        """Return how many clients follow a log."""
+        return sum(connection.role == "follow" for connection in self.connections.values())
+
+    # Stopping the pod
+
+    def stop(self, reason: str, action: str = "stop") -> None:
+        """Decide that the pod stops ("stop") or terminates; followers get a moment to read the rest."""
+        if self.stopping is not None:
+            return
+        say(f"the pod will {action}: {reason}")
+        self.stopping = {"reason": reason, "action": action}
+        self.deadlines.clear()
+        # One whose link has just broken is on its way back for the end of the log.
+        return_s = seconds("PODTASKS_RETURN_S", 5)
+        returning = time.monotonic() < self.follower_lost_at + return_s
+        wait_s = return_s if returning else seconds("PODTASKS_FOLLOWERS_S", 3)
+        self.set_deadline("followers", wait_s if returning or self.count_followers() else 0)
+        self.save()
+
+    def on_followers(self) -> None:
+        """Start the program that stops the pod; start it again should it die."""
+        assert self.stopping is not None
+        self.deadlines.pop("followers", None)
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stop_pod.py")
+        words = [sys.executable, program, self.stopping["action"]]
+        self.start_child("stop", words, lambda: self.set_deadline("followers", 1))
+
+    def on_grace(self) -> None:
+        """Stop the pod: nothing was launched in time."""
+        self.stop(f"no run was launched within the grace time ({grace_s() / 60:g} minutes)")
+
+    def on_hours(self) -> None:
+        """End the run whose hours are used up; stop a pod that was kept."""
+        if self.lease is not None and self.lease["kind"] == "run":
+            self.end_run("max_hours")
+        else:
+            self.stop("max_hours")
+
+    def on_kill(self) -> None:
+        """Kill a run that was asked to end and did not."""
+        if self.lease is not None and self.lease["kind"] == "run":
+            self.kill_run(str(self.lease.get("ending") or "did not end"))
+
+    def on_reconnect(self) -> None:
+        """Give up on a supervisor that did not come back after a restart of the guard."""
+        if self.lease is not None:
+            self.kill_run("supervisor killed")
+
+    # State over a restart
+
+    def save(self) -> None:
+        """Write the state that must outlive this process."""
+        guard_state.save(
+            self.directory,
+            {
+                "deadlines": {n: self.deadlines[n] for n in ("grace", "hours", "kill") if n in self.deadlines},
+                "lease": self.lease if self.lease is not None and self.lease["kind"] == "run" else None,
+                "last_run_id": self.last_run_id,
+                "stopping": self.stopping,
+            },
+        )
+
+    def restore(self) -> None:
+        """Take over from the guard that ran before on this start of the pod, if any did."""
+        state = guard_state.load(self.directory)
+        if state is None:
+            self.set_deadline("grace", guard_state.continue_grace(self.directory, grace_s()))
+        elif state["stopping"] is not None:
+            self.stop(state["stopping"]["reason"], state["stopping"]["action"])
+        else:
+            self.deadlines.update(state["deadlines"])
+            self.lease, self.last_run_id = state["lease"], state["last_run_id"]
+            if self.lease is not None:
+                self.set_deadline("reconnect", seconds("PODTASKS_RECONNECT_S", 10))
+            elif "grace" in self.deadlines:
+                self.deadlines["grace"] = max(self.deadlines["grace"], time.monotonic() + LEAST_GRACE_S)
+        say(f"guard {os.getpid()} started; grace {self.left_s('grace')} s, run {(self.lease or {}).get('run_id')}")
+        self.save()
+
+
+def supervisor_of(lease: dict[str, Any]) -> int | None:
+    """Return the process id of the run's supervisor if that is still what runs under it."""
+    pid = lease.get("pid")
+    try:
+        with open(f"/proc/{int(pid or 0)}/cmdline", "rb") as file:
+            return pid if b"supervise.py" in file.read() else None
+    except (OSError, ValueError):
+        return None
+
+
+def send_kill(pid: int | None, kill: Callable[[int, int], None]) -> None:
+    """Send SIGKILL with `kill` if there is something to send it to."""
+    if pid is None or pid <= 1:
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        kill(pid, signal.SIGKILL)
+
+
+def seconds(name: str, default: float) -> float:
+    """Return a number of seconds from the setting `name`; `default` when it is no number."""
+    try:
+        return float(read_setting(name, str(default)))
+    except ValueError:
+        return default
+
+
+def grace_s() -> float:
+    """Return how long a pod may live before a run is launched on it."""
+    return seconds("PODTASKS_GRACE_MINUTES", 15) * 60
