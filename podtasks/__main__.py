@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from invoke.program import Program
 
 from podtasks import __version__, ns
@@ -11,7 +14,12 @@ program = Program(name="podtasks", binary="podtasks", namespace=ns, version=__ve
 
 def main() -> None:
     """Run the task that the command line names."""
-    program.run()
+    try:
+        program.run()
+    except BrokenPipeError:
+        # Whoever read the output has gone, say `head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
+import textwrap
 import time
 from typing import Protocol
 
@@ -17,6 +20,34 @@ class Reporter(Protocol):
         """Something the user should know, that stops nothing."""
 
 
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that hears the story, None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+
+
+def wrap(text: str, columns: int | None) -> str:
+    """Return text with lines over `columns` broken at words, under the column where their text begins.
+
+    That is behind a label and two spaces. A path longer than a line stays whole, so that it can be copied.
+    """
+    return "\n".join(_wrap_line(line, columns) if columns else line for line in text.split("\n"))
+
+
+def _wrap_line(line: str, columns: int) -> str:
+    label = re.match(r"\s*\S.*?\s{2,}", line)
+    indent = len(label.group()) if label and len(label.group()) < columns // 2 else len(line) - len(line.lstrip())
+    pieces = textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+    return "\n".join(pieces) or line
+
+
 class Console:
     """Tells a flow's story on standard error, each line with the seconds since the command began."""
 
@@ -25,14 +56,14 @@ class Console:
 
     def step(self, text: str) -> None:
         """Print one step with the time it was reached."""
-        self._tell(f"[{time.monotonic() - self._began_s:6.1f} s] {text}")
+        self._tell(f"[{time.monotonic() - self._began_s:6.1f} s]  {text}")
 
     def note(self, text: str) -> None:
         """Print one remark."""
-        self._tell(f"           note: {text}")
+        self._tell(f"            note: {text}")
 
     def tell(self, text: str) -> None:
-        """Print text as it is."""
+        """Print text, long lines wrapped at words on a terminal."""
         self._tell(text)
 
     def confirm(self, question: str, *, default: bool) -> bool:
@@ -50,7 +81,7 @@ class Console:
 
     def _tell(self, text: str) -> None:
         try:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(wrap(text, terminal_columns()) + "\n")
             sys.stderr.flush()
         except OSError:
             # The terminal is gone; what runs must not end for that.

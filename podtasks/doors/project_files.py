@@ -59,6 +59,7 @@ class ProjectFiles:
     def newest_run_folder(self) -> Path | None:
         """Return the folder of the run that was followed last, None when there is none."""
         folders = [path for path in (self.state_folder / "runs").glob("*") if path.is_dir()]
+        # A folder's time changes with the files made in it: at the launch, and when a record is replaced.
         return max(folders, key=lambda path: path.stat().st_mtime, default=None)
 
     def config_names(self) -> list[str]:

@@ -14,10 +14,6 @@ from podtasks.pure.errors import SettingsError
 from podtasks.pure.settings import Identity, Settings
 
 SANDBOXED = "bubblewrap"
-LOCAL_NOTE = (
-    "podtasks: local cloud, because there is no RUNPOD_API_KEY. Nothing costs money. "
-    "To train on RunPod: cp .runpod.env.example .runpod.env, and fill it in."
-)
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,29 @@ class Cloud:
     def remember_pod(self, pod_id: str) -> None:
         """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
         write_identity_value(self.identity_path, "POD_ID", pod_id)
+
+
+def local_note(files: ProjectFiles) -> str:
+    """Return why the local cloud is used where the settings leave it open, and how to change that."""
+    if files.identity_path.exists():
+        change = "fill in RUNPOD_API_KEY in .runpod.env"
+    else:
+        change = "cp .runpod.env.example .runpod.env, and fill it in"
+    return (
+        "podtasks: local cloud, because there is no RUNPOD_API_KEY. Nothing costs money; prices are RunPod's. "
+        f"To train on RunPod: {change}."
+    )
+
+
+def local_was_started(files: ProjectFiles) -> bool:
+    """Return whether the local cloud runs, or broke off; one that ended in order leaves no such trace."""
+    return (local_state_folder(files) / "server.json").exists()
+
+
+def local_volume_folder(files: ProjectFiles) -> Path | None:
+    """Return where the volume of the local cloud's pods lies here, None before the first pod."""
+    volume_id = read_identity(files.local_identity_path).get("NETWORK_VOLUME_ID")
+    return local_state_folder(files) / "volumes" / volume_id if volume_id else None
 
 
 def is_local(settings: Settings, identity: Identity) -> bool:
@@ -98,12 +117,15 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
     running = start_local(files, report, clock)
     key_path = key_files.ensure_login_key(files.state_folder / "local_key")
     volume_folder = local_state_folder(files) / "volumes" / running.volume_id
+    remembered = read_identity(files.local_identity_path)
+    if remembered.get("NETWORK_VOLUME_ID") != running.volume_id:
+        write_identity_value(files.local_identity_path, "NETWORK_VOLUME_ID", running.volume_id)
     return Cloud(
         name="local cloud",
         is_local=True,
         api=RunPodSdk(running.key, running.url, clock),
         identity_path=files.local_identity_path,
-        pod_id=read_identity(files.local_identity_path).get("POD_ID", ""),
+        pod_id=remembered.get("POD_ID", ""),
         network_volume_id=running.volume_id,
         key_path=key_path,
         public_key=key_files.require_login_key(key_path),
@@ -117,7 +139,6 @@ def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock) -> Cloud
     if identity.runpod_api_key is None:
         raise SettingsError(
             "cloud is runpod, but there is no RUNPOD_API_KEY.",
-            means="No pod was created.",
             next_step="put it into .runpod.env (see .runpod.env.example), or use --cloud local",
         )
     key_path = Path(identity.ssh_key_path)

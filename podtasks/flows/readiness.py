@@ -52,7 +52,9 @@ class _Readiness:
     def __str__(self) -> str:
         if self.endpoint is None:
             return "no port published yet"
-        return f"SSH answers at {self.endpoint}" if self.greets else f"no SSH at {self.endpoint} yet"
+        return (
+            f"SSH answers at {self.endpoint}" if self.greets else f"port published, waiting for SSH at {self.endpoint}"
+        )
 
 
 class _ReadinessProbe:

@@ -39,12 +39,15 @@ def start_training(
         with files.locked("launch", lambda: report.note("another inv train is starting here; waiting for it")):
             ours = ensure_pod(cloud, _request(plan), report, clock)
             try:
-                return _launch_on(_numbered(plan, attempt), cloud, ours, root, report, clock)
+                launched = _launch_on(_numbered(plan, attempt), cloud, ours, root, report, clock)
             except (PodFailedError, TransportError) as error:
                 # A pod that is being stopped still reads as running for a moment.
                 if attempt == LAUNCH_TRIES or not confirm_stopped(cloud, ours.pod, clock):
                     raise
                 report.note(f"pod {ours.pod.id} went away; trying again ({error.what})")
+            else:
+                run_copies.begin(files, launched.run)
+                return launched
     raise AssertionError("the last try returns or raises")
 
 

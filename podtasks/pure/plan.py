@@ -48,7 +48,7 @@ def render(plan: Plan) -> str:
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     launch, spec = plan.launch, plan.spec
     yield "config", launch.config
-    yield "code", f"{launch.branch} at {launch.commit[:10]} ({launch.code}) {plan.commit_subject}".rstrip()
+    yield "code", f"{launch.branch} at {launch.commit[:10]}, {_describe_code(launch)}: {plan.commit_subject}"
     yield "pod", _describe_pod(plan)
     yield "image", spec.image
     yield "volume", _describe_volume(spec)
@@ -56,6 +56,15 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "checkpoint", _describe_checkpoint(launch)
     yield "command", shlex.join([launch.python, *launch.words])
     yield "ends", _describe_end(plan)
+
+
+def _describe_code(launch: Launch) -> str:
+    ways = {
+        "origin": f"fetched from {launch.repository}",
+        "local": "sent from here",
+        "snapshot": "sent from here with uncommitted changes",
+    }
+    return ways[launch.code]
 
 
 def _describe_pod(plan: Plan) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from podtasks.pure.pod import Pod, PodStatus
 
 
-def render_status(pod: Pod | None, answer: Mapping[str, Any], silence: str, now: float) -> str:
-    """Given the pod and what it answered at `now` (epoch seconds), return the lines for people."""
+def render_status(
+    pod: Pod | None, answer: Mapping[str, Any], silence: str, now: float, last_run: str = ""
+) -> str:
+    """Given the pod and what it answered at `now` (epoch seconds), return the lines for people.
+
+    `last_run` says how the last run ended, where the pod itself cannot be asked.
+    """
     rows = list(_rows(pod, answer, silence, now))
+    if last_run:
+        rows.append(("last run", last_run))
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {text}" for name, text in rows]
     return "\n".join([*lines, *(f"  | {line}" for line in answer.get("last_lines") or [])])
@@ -58,7 +66,10 @@ def _describe_state(run: Mapping[str, Any]) -> str:
 
 
 def _reason(pod: Pod) -> str:
-    return f" ({pod.status_change})" if pod.status is not PodStatus.RUNNING and pod.status_change else ""
+    if pod.status is PodStatus.RUNNING or not pod.status_change:
+        return ""
+    # RunPod ends its dates with the time zone's name in brackets.
+    return f" ({re.sub(r' [(][^()]*[)]$', '', pod.status_change)})"
 
 
 def _billed(pod: Pod) -> str:

@@ -59,4 +59,5 @@ def _status(project: Project) -> None:
     for name, state in sorted(told["pods"].items()):
         write_result(f"pod     {name} {state}")
     for name, folder in sorted(told["network_volumes"].items()):
-        write_result(f"volume  {name} {folder}")
+        used = " (the pods' volume)" if name == running.volume_id else ""
+        write_result(f"volume  {name} {folder}{used}")

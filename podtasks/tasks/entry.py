@@ -113,12 +113,27 @@ class Project:
 
     def introduce_cloud(self) -> bool:
         """Say so when the local cloud is used because there is no API key; return whether it is local."""
-        from podtasks.flows.cloud import LOCAL_NOTE, is_local
+        from podtasks.flows.cloud import is_local, local_note
 
         local = is_local(self.settings, self.identity)
         if local and self.settings.cloud == "auto":
-            self.console.tell(LOCAL_NOTE)
+            self.console.tell(local_note(self.files))
         return local
+
+    def open_existing_cloud(self) -> Cloud | None:
+        """Return the cloud, but do not start a local one only to look at it: then say so and return None."""
+        from podtasks.flows.cloud import is_local, local_was_started
+
+        if is_local(self.settings, self.identity) and not local_was_started(self.files):
+            self.console.tell("the local cloud does not run, so no pod does; inv train starts it")
+            return None
+        return self.open_cloud()
+
+    def local_volume(self) -> Path | None:
+        """Return the folder of the local cloud's volume, None on RunPod and before the first pod."""
+        from podtasks.flows.cloud import is_local, local_volume_folder
+
+        return local_volume_folder(self.files) if is_local(self.settings, self.identity) else None
 
 
 def open_project(c: Context, flags: Mapping[str, object] | None = None) -> Project:

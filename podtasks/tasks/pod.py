@@ -27,21 +27,22 @@ CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
         "lines": "how many of the last lines --no-follow prints",
     }
 )
-def logs(c: Context, run: str = "", follow: bool = True, lines: int = 100, cloud: str = "") -> None:
+def logs(c: Context, run: str = "", follow: bool = True, lines: str = "100", cloud: str = "") -> None:
     """Show the training's log: live while the pod runs, else this machine's copy of it."""
     from podtasks.flows.control import find_run, read_status
 
     project = open_project(c, {"cloud": cloud})
-    project.introduce_cloud()
-    if run:
-        _show_copy(project, run, None if follow else lines)
+    wanted = lines_wanted(lines)
+    shown = None if follow else wanted
+    account = None if run else project.open_existing_cloud()
+    if account is None:
+        _show_copy(project, run, shown)
         return
-    account = project.open_cloud()
-    report = read_status(account, project.settings.project, 0 if follow else lines)
+    report = read_status(account, project.settings.project, shown or 0)
     launched = find_run(report)
     if not report.runs:
         project.console.tell("no pod is running")
-        _show_copy(project, "", None if follow else lines)
+        _show_copy(project, "", shown)
     elif launched is None:
         raise _no_log(report)
     elif follow:
@@ -51,15 +52,18 @@ def logs(c: Context, run: str = "", follow: bool = True, lines: int = 100, cloud
 
 
 @task(help={**CLOUD_HELP, "lines": "how many of the log's last lines to show"})
-def status(c: Context, lines: int = 3, cloud: str = "") -> None:
+def status(c: Context, lines: str = "3", cloud: str = "") -> None:
     """Show the pod, what it costs, and how its run gets on."""
     from podtasks.flows.control import read_status
     from podtasks.pure.status_text import render_status
 
     project = open_project(c, {"cloud": cloud})
-    project.introduce_cloud()
-    report = read_status(project.open_cloud(), project.settings.project, lines)
-    write_result(render_status(report.pod, report.answer, report.silence, time.time()))
+    account = project.open_existing_cloud()
+    if account is None:
+        return
+    report = read_status(account, project.settings.project, lines_wanted(lines))
+    last_run = "" if report.runs else _describe_last_run(project)
+    write_result(render_status(report.pod, report.answer, report.silence, time.time(), last_run))
 
 
 @task(help={**CLOUD_HELP, "now": "stop the pod at once, without asking its run to end"})
@@ -68,9 +72,11 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
     from podtasks.flows.control import stop as stop_flow
 
     project = open_project(c, {"cloud": cloud})
-    project.introduce_cloud()
+    account = project.open_existing_cloud()
+    if account is None:
+        return
     pod = stop_flow(
-        project.open_cloud(),
+        account,
         project.settings.project,
         project.console,
         project.clock,
@@ -88,8 +94,9 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
     from podtasks.flows.own_pods import find_pod
 
     project = open_project(c, {"cloud": cloud})
-    project.introduce_cloud()
-    account = project.open_cloud()
+    account = project.open_existing_cloud()
+    if account is None:
+        return
     pod = find_pod(account, project.settings.project)
     if pod is None:
         project.console.tell("this project has no pod")
@@ -120,19 +127,41 @@ def _no_log(report: PodReport) -> PodtasksError:
     )
 
 
+def lines_wanted(text: str) -> int:
+    """Return a number of lines as the user typed it. Raises UsageError for anything but a whole number."""
+    if not text.isdecimal():
+        raise UsageError(f"--lines {text} is not a number of lines.", next_step="--lines 50")
+    return int(text)
+
+
 def _show_copy(project: Project, run: str, lines: int | None) -> None:
+    """Print a run's log with no pod running; the whole of it where `lines` is None."""
     from podtasks.doors.console import write_log
     from podtasks.flows import run_copies
 
-    copy = run_copies.find(project.files, run or None)
+    copy = run_copies.find(project.files, run or None, project.local_volume())
     if copy is None:
         raise UsageError(
-            f"There is no copy of run {run} here." if run else "No log was streamed here yet.",
+            f"There is no copy of run {run} here." if run else "No run was launched from here yet.",
             means="Logs stay on the volume, in logs/current.log and runs/.",
-            next_step="inv train streams one; while a pod runs, inv logs shows its log",
+            next_step="inv train launches one; while a pod runs, inv logs shows its log",
         )
-    project.console.tell(f"this is what was streamed here of run {copy.run_id}: {copy.log_path}")
-    data = copy.log_path.read_bytes()
-    write_log(data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:] if lines > 0 else []))
+    project.console.tell(f"run {copy.run_id}, from {copy.source}")
+    write_log(copy.log if lines is None else b"".join(copy.log.splitlines(keepends=True)[-lines:] if lines else []))
+    if not copy.is_whole:
+        project.console.note(
+            "the end of this run was not seen here; the whole log is on the volume. "
+            "The same inv train command goes on from its newest checkpoint."
+        )
+
+
+def _describe_last_run(project: Project) -> str:
+    """Return how the newest run that can be read here ended, "" where there is none."""
+    from podtasks.flows import run_copies
+
+    copy = run_copies.find(project.files, None, project.local_volume())
+    if copy is None:
+        return ""
     if copy.exit_code is None:
-        project.console.note("the end of this run was not seen here; the volume has the whole log")
+        return f"{copy.run_id}: {copy.reason or 'its end was not seen here'}"
+    return f"{copy.run_id}: {copy.reason or 'ended'}, exit code {copy.exit_code}"

@@ -103,10 +103,11 @@ def test_importing_the_package_does_not_import_the_tasks() -> None:
 
 def test_template_settings_are_all_settings_with_their_defaults() -> None:
     text = (TEMPLATES / "invoke.yaml").read_text(encoding="utf-8")
-    assert yaml.safe_load(text) == {"podtasks": None}
+    assert yaml.safe_load(text) == {"podtasks": {"max_usd_per_hour": 0.80}}
     mapping = yaml.safe_load(COMMENTED_SETTING.sub("  ", text))["podtasks"]
     assert list(mapping) == list(Settings.model_fields)
     defaults = load_settings(None, {}, None, {}, folder="project")
+    mapping["max_usd_per_hour"] = defaults.settings.max_usd_per_hour
     assert load_settings(mapping, {}, None, {}, folder="project").settings == defaults.settings
 
 

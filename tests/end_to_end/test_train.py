@@ -160,7 +160,7 @@ def test_origin_clones_what_was_pushed(project: TrainingProject, git_daemon: Git
 
     assert done.code == 0, done.stderr
     assert f"COMMIT: {commit} (main)" in done.stdout
-    assert "(origin)" in done.stderr
+    assert f"fetched from {url}" in done.stderr
 
 
 def test_unknown_resume_from_is_refused_and_the_pod_stopped_at_once(project: TrainingProject) -> None:
@@ -237,6 +237,28 @@ def test_logs_and_status_with_and_without_a_running_pod(project: TrainingProject
     assert shown == project.log
     assert copy.stdout == shown
     assert "no pod is running" in copy.stderr
+
+
+def test_run_that_nobody_watched_can_be_read_afterwards(project: TrainingProject) -> None:
+    project.train("--no-follow")
+    project.wait_for(lambda: "EXIT_CODE" in project.log and not project.running_pods(), "the run to end")
+
+    status = project.inv("status")
+    logs = project.inv("logs")
+
+    assert "finished, exit code 0" in status.stdout
+    assert logs.stdout == project.log
+    refused = project.inv("logs", "--lines", "abc")
+    assert refused.code == 101
+    assert "--lines abc" in refused.stderr
+
+
+def test_looking_does_not_start_a_local_cloud(project: TrainingProject) -> None:
+    for task in ("status", "stop"):
+        done = project.inv(task)
+        assert done.code == 0
+        assert "the local cloud does not run" in done.stderr
+    assert not (project.path / ".podtasks/cloud/server.json").exists()
 
 
 def test_image_without_start_script_works_the_same(project: TrainingProject) -> None:
