@@ -134,11 +134,14 @@ def parse_run(answer: Mapping[str, Any]) -> Run:
 
 def find_differences(launch: Launch, record: Mapping[str, Any]) -> list[str]:
     """Return in what a recorded run is another training than `launch`; [] when it is the same."""
-    words = [launch.python, *launch.words]
+    found = record.get("checkpoint")
+    resume = fill_resume_args(launch.resume_args, Checkpoint(found["path"], None) if found else None)
     checks = {
         "configuration": record.get("config") == launch.config,
         "commit": record.get("commit") == launch.commit,
-        "arguments": list(record.get("command") or [])[: len(words)] == words,
+        # Pipelines derive their output directory from the branch's name.
+        "branch": record.get("branch") == launch.branch,
+        "arguments": record.get("command") == [launch.python, *launch.words, *resume],
         "--force-restart": not launch.force_restart,
         "--resume-from": launch.resume_from is None,
     }

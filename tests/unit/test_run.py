@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from podtasks.pure.run import (
     build_run_request,
     build_words,
     fill_resume_args,
+    find_differences,
     parse_run,
 )
 from tests.unit.fakes import make_pod
@@ -146,6 +149,55 @@ def test_launch_does_not_show_its_environment() -> None:
     assert "VERYSECRET" not in repr(LAUNCH)
 
 
+RECORD = {
+    **build_run_request(LAUNCH, make_pod(), Checkpoint("/workspace/demo/out/checkpoint-200", 200), "t0ken"),
+    "run_dir": "/workspace/runs/digits",
+    "log": "/workspace/logs/current.log",
+    "log_start": 17,
+    "exit_code": None,
+}
+
+
 def test_run_parsed_from_a_record_with_more_in_it() -> None:
-    record = {"run_id": "r", "run_dir": "/w/runs/r", "log": "/w/logs/current.log", "log_start": "17", "else": 1}
-    assert parse_run(record) == Run("r", "/w/runs/r", "/w/logs/current.log", 17)
+    assert parse_run({**RECORD, "log_start": "17"}) == Run(
+        LAUNCH.run_id,
+        "/workspace/runs/digits",
+        "/workspace/logs/current.log",
+        17,
+        "stop",
+        "/workspace/demo/out",
+    )
+
+
+def test_same_training_has_no_differences_whatever_its_id_and_checkpoint() -> None:
+    assert find_differences(replace(LAUNCH, run_id="another", max_hours=1), json.loads(json.dumps(RECORD))) == []
+    fresh = build_run_request(LAUNCH, make_pod(), None, "t0ken")
+    assert find_differences(LAUNCH, fresh) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"config": "configs/other.yaml"}, ["configuration"]),
+        ({"commit": "0" * 40}, ["commit"]),
+        ({"branch": "other"}, ["branch"]),
+        ({"words": (*LAUNCH.words, "--debug")}, ["arguments"]),
+        ({"words": LAUNCH.words[:-1]}, ["arguments"]),
+        ({"words": LAUNCH.words[:1]}, ["arguments"]),
+        ({"python": "python3.11"}, ["arguments"]),
+        ({"force_restart": True}, ["--force-restart"]),
+        ({"resume_from": "checkpoint-100"}, ["--resume-from"]),
+        ({"commit": "0" * 40, "force_restart": True}, ["commit", "--force-restart"]),
+    ],
+)
+def test_another_training_is_told_by_what_differs(changes: dict[str, Any], named: list[str]) -> None:
+    assert find_differences(replace(LAUNCH, **changes), RECORD) == named
+
+
+def test_training_with_fewer_arguments_than_the_running_one_is_another() -> None:
+    running = {**RECORD, "command": [*RECORD["command"], "--debug"]}
+    assert find_differences(LAUNCH, running) == ["arguments"]
+
+
+def test_record_with_nothing_in_it_is_no_training_like_this_one() -> None:
+    assert find_differences(LAUNCH, {})[:2] == ["configuration", "commit"]
