@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.flows.cloud import Cloud
-from podtasks.flows.pods import ensure_pod
+from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import PodRequest, create_pod
 from podtasks.pure.errors import CapacityError
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
@@ -211,6 +211,10 @@ class World:
 
     def ensure(self, request: PodRequest = REQUEST, *, pod_id: str = "") -> Pod:
         """Get the pod that a launch needs."""
+        return self.ensure_ours(request, pod_id=pod_id).pod
+
+    def ensure_ours(self, request: PodRequest = REQUEST, *, pod_id: str = "") -> OurPod:
+        """Get the pod that a launch needs, and whether it ran before."""
         return ensure_pod(self.cloud(pod_id=pod_id), request, self.report, self.clock)
 
     def rent(self, request: PodRequest = REQUEST) -> Pod:

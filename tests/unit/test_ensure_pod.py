@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from podtasks.flows.pods import OurPod
 from podtasks.pure.errors import ApiError, CapacityError, PlanError
 from podtasks.pure.pod import Pod, PodStatus
 from tests.unit.fakes import CREATE_4090, CREATE_A100, NO_INSTANCES, REQUEST, SPEC, STOPPED, World, make_pod
@@ -16,7 +17,7 @@ NO_GPUS = CapacityError("There are not enough free GPUs on the host machine.", n
 def test_pod_is_rented_where_there_is_none(world: World) -> None:
     new = make_pod("new1")
     world.api.on("list_pods", [], [new]).on(CREATE_4090, "new1").on("find_pod new1", new)
-    assert world.ensure() == new
+    assert world.ensure_ours() == OurPod(new, ran_before=False)
     assert world.api.orders() == [CREATE_4090]
 
 
@@ -25,7 +26,7 @@ def test_pod_is_rented_where_there_is_none(world: World) -> None:
 
 def test_running_pod_is_used_and_remembered_and_nothing_is_ordered(world: World) -> None:
     world.api.on("list_pods", [make_pod("pod2")])
-    assert world.ensure().id == "pod2"
+    assert world.ensure_ours() == OurPod(make_pod("pod2"), ran_before=True)
     assert world.api.orders() == []
     assert world.remembered() == "POD_ID=pod2\n"
     assert world.report.steps == ["using pod pod2: RTX 4090, $0.69/h"]
@@ -68,7 +69,7 @@ def test_pod_not_made_by_podtasks_is_not_touched(world: World, status: PodStatus
 
 def test_stopped_pod_is_resumed(world: World) -> None:
     world.api.on("list_pods", [STOPPED]).on("find_pod pod1", make_pod()).on("resume_pod pod1 1", None)
-    assert world.ensure(pod_id="pod1") == make_pod()
+    assert world.ensure_ours(pod_id="pod1") == OurPod(make_pod(), ran_before=False)
     assert world.api.orders() == ["resume_pod pod1 1"]
 
 
@@ -76,7 +77,7 @@ def test_stopped_pod_that_cannot_be_resumed_is_replaced_on_the_same_volume_and_t
     new = make_pod("new1")
     world.api.on("list_pods", [STOPPED], [STOPPED, new]).on("resume_pod pod1 1", NO_GPUS)
     world.api.on(CREATE_4090, "new1").on("find_pod new1", new).on("terminate_pod pod1", None)
-    assert world.ensure().id == "new1"
+    assert world.ensure_ours() == OurPod(new, ran_before=False)
     assert world.api.orders() == ["resume_pod pod1 1", CREATE_4090, "terminate_pod pod1"]
     assert world.api.specs[0].network_volume_id == STOPPED.network_volume_id == "vol1"
     assert world.remembered() == "POD_ID=new1\n"

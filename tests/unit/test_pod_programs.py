@@ -15,7 +15,6 @@ from podtasks.pure.errors import (
     PodtasksError,
     RemoteCommandError,
     RemoteRefusedError,
-    RunActiveError,
     UsageError,
 )
 from podtasks.pure.pod_programs import (
@@ -100,7 +99,7 @@ def test_answer_is_the_last_line(stdout: bytes) -> None:
     [
         ("sync_code.py", CodeError),
         ("find_checkpoint.py", UsageError),
-        ("prepare.py", RunActiveError),
+        ("prepare.py", RemoteRefusedError),
         ("launch.py", RemoteRefusedError),
     ],
 )

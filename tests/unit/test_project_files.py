@@ -221,8 +221,9 @@ HOLD = """
 import pathlib, sys
 from podtasks.doors.project_files import ProjectFiles
 
-with ProjectFiles(pathlib.Path(sys.argv[1])).locked("launch") as first:
-    print(first, flush=True)
+told = []
+with ProjectFiles(pathlib.Path(sys.argv[1])).locked("launch", lambda: told.append("waited")):
+    print(*told, "has it", flush=True)
     sys.stdin.readline()
 """
 
@@ -233,6 +234,11 @@ def hold_lock(root: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
 
 
+def never() -> None:
+    """Fail: nobody else has the lock."""
+    raise AssertionError("waited for a lock that is free")
+
+
 def heard(process: subprocess.Popen[str], timeout_s: float) -> str:
     assert process.stdout
     return process.stdout.readline().strip() if select.select([process.stdout], [], [], timeout_s)[0] else ""
@@ -240,34 +246,34 @@ def heard(process: subprocess.Popen[str], timeout_s: float) -> str:
 
 def test_lock_is_free_and_free_again(files: ProjectFiles) -> None:
     for _ in range(2):
-        with files.locked("launch") as first:
-            assert first
-    with files.locked("launch"), files.locked("cloud") as first:
-        assert first, "another name is another lock"
+        with files.locked("launch", never):
+            assert (files.state_folder / "launch.lock").exists()
+    with files.locked("launch"), files.locked("cloud", never):
+        """Another name is another lock."""
 
 
 def test_lock_held_by_another_process_is_waited_for_and_the_wait_is_told(files: ProjectFiles) -> None:
     with hold_lock(files.root) as holder:
-        assert heard(holder, 10) == "True"
+        assert heard(holder, 10) == "has it"
         with hold_lock(files.root) as waiter:
             assert heard(waiter, 0.4) == "", "it waits"
             holder.communicate("let go\n", timeout=10)
-            assert heard(waiter, 10) == "False", "and hears that somebody had it"
+            assert heard(waiter, 10) == "waited has it", "and is told so"
             waiter.communicate("let go\n", timeout=10)
     assert (holder.returncode, waiter.returncode) == (0, 0)
 
 
 def test_lock_dies_with_its_holder(files: ProjectFiles) -> None:
     with hold_lock(files.root) as holder:
-        assert heard(holder, 10) == "True"
+        assert heard(holder, 10) == "has it"
         holder.kill()
-    with files.locked("launch") as first:
-        assert first
+    with files.locked("launch", never):
+        """Nobody is waited for."""
 
 
 @pytest.mark.parametrize("error", [BlockingIOError(11, "try again"), KeyboardInterrupt(), ValueError("x")])
 def test_error_under_the_lock_comes_out_as_it_is_and_frees_it(files: ProjectFiles, error: BaseException) -> None:
     with pytest.raises(type(error)), files.locked("launch"):
         raise error
-    with files.locked("launch") as first:
-        assert first
+    with files.locked("launch", never):
+        """Nobody is waited for."""

@@ -14,8 +14,8 @@ from tests.unit.fakes import STOPPED, World, make_pod
 OLD, NEW = SshEndpoint("203.0.113.7", 40022), SshEndpoint("203.0.113.7", 41999)
 
 
-def wait(world: World, pod: Pod, timeout_s: float = 60) -> tuple[Pod, SshEndpoint]:
-    return wait_for_ssh(world.cloud(), pod, world.report, world.clock, timeout_s=timeout_s)
+def wait(world: World, pod: Pod, timeout_s: float = 60, may_stop: bool = True) -> tuple[Pod, SshEndpoint]:
+    return wait_for_ssh(world.cloud(), pod, world.report, world.clock, timeout_s=timeout_s, may_stop=may_stop)
 
 
 class Greeting:
@@ -73,7 +73,8 @@ def test_pod_that_never_answers_is_stopped_and_the_last_state_told(world: World,
     with pytest.raises(PodTimeoutError) as caught:
         wait(world, make_pod(), timeout_s=900)
     assert greeting.tried
-    assert "within 900 s; last seen: no SSH at 203.0.113.7:40022 yet" in caught.value.what
+    assert "within 900 s; last seen: " in caught.value.what
+    assert "SSH at 203.0.113.7:40022" in caught.value.what
     assert caught.value.means == "The pod was stopped, so no GPU is billed."
     assert world.api.orders() == ["stop_pod pod1"]
     assert 1900 <= world.clock.now() < 1910
@@ -86,6 +87,15 @@ def test_pod_that_never_answers_and_cannot_be_stopped_says_so(world: World, gree
         wait(world, make_pod(ssh=None))
     assert greeting.tried == []
     assert "could NOT be stopped" in caught.value.means
+
+
+def test_pod_that_ran_before_is_left_running_because_its_training_may_go_on(world: World, greeting: Greeting) -> None:
+    world.api.on("find_pod pod1", make_pod())
+    with pytest.raises(PodTimeoutError) as caught:
+        wait(world, make_pod(), timeout_s=900, may_stop=False)
+    assert greeting.tried
+    assert world.api.orders() == []
+    assert caught.value.means.startswith("It ran before this command and was left alone; it is billed at $0.69/h.")
 
 
 @pytest.mark.parametrize("bad", [None, make_pod(status=PodStatus.EXITED, status_change="Exited by Runpod")])

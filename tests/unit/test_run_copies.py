@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from podtasks.flows import run_copies
 from podtasks.flows.run_copies import RunCopy
 from podtasks.pure.run import Run
 
-RUN = Run("digits-1", "/workspace/runs/digits-1", "/workspace/logs/current.log", 170)
+RUN = Run("digits-1", "/workspace/runs/digits-1", "/workspace/logs/current.log", 170, "stop", "/workspace/demo/out")
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_copy_begun_again_keeps_what_it_has(files: ProjectFiles) -> None:
 
 def test_copy_without_an_id_is_that_of_the_run_followed_last(files: ProjectFiles) -> None:
     for number in (2, 1):
-        run_copies.begin(files, Run(f"digits-{number}", "/x", "/y", 0))
+        run_copies.begin(files, replace(RUN, run_id=f"digits-{number}"))
     for number, when in ((2, 100), (1, 200)):
         os.utime(files.run_folder(f"digits-{number}"), (when, when))
     found = run_copies.find(files, None)
