@@ -33,6 +33,14 @@ def archive(output_dir: str, pattern: str, notes: list[str]) -> str | None:
     return target
 
 
+def new_place(path: str, output_dir: str, target: str) -> str:
+    """Return where `path` is since what is in `output_dir` was moved to `target`; itself if it was not moved."""
+    if os.path.lexists(path):
+        return path
+    moved = os.path.join(target, os.path.relpath(os.path.realpath(path), os.path.realpath(output_dir)))
+    return moved if os.path.lexists(moved) else path
+
+
 def find(directory: str, pattern: str) -> list[str]:
     """Return the paths below `directory`, relative to it, that the pattern or that of partial ones matches.
 

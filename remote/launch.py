@@ -8,6 +8,7 @@ In: the run request (README.md). Out: {"run_id", "run_dir", "log", "log_start", 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ def main(request: dict[str, Any]) -> None:
     run_record.finish_lost(volume)
     links = volume_links.make(request["clone"], volume, request.get("links") or {})
     archived = archive(request, links.notes)
-    run_dir = create_record(request, volume)
+    run_dir = create_record({**request, "archived": archived}, volume)
     record = run_record.read(run_dir)
     try:
         start(run_dir, record)
@@ -74,12 +75,23 @@ def holder_text(status: dict[str, Any]) -> str:
 
 
 def archive(request: dict[str, Any], notes: list[str]) -> str | None:
-    """Set the old checkpoints aside if the run is to start afresh."""
+    """Set the old checkpoints aside if the run is to start afresh; resume from one of them where it is then."""
     directory = request.get("checkpoint_dir") or request.get("output_dir")
     if not request.get("force_restart") or directory is None:
         return None
     place = os.path.join(request["clone"], directory)
-    return checkpoint_archive.archive(place, request["checkpoint_pattern"], notes)
+    archived = checkpoint_archive.archive(place, request["checkpoint_pattern"], notes)
+    checkpoint = request.get("checkpoint")
+    if archived is not None and checkpoint is not None:
+        path = checkpoint_archive.new_place(checkpoint["path"], place, archived)
+        request["command"] = [replace_path(word, checkpoint["path"], path) for word in request["command"]]
+        request["checkpoint"] = {**checkpoint, "path": path}
+    return archived
+
+
+def replace_path(word: str, path: str, new: str) -> str:
+    """Return a word of a command with `new` for `path`, but not for a longer name that begins alike."""
+    return re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w.-])", lambda _: new, word)
 
 
 def create_record(request: dict[str, Any], volume: str) -> str:

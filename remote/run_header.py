@@ -23,6 +23,7 @@ def render(record: dict[str, Any], now: float) -> str:
         f"RUN: {record['run_id']}",
         f"POD: {pod_text(record.get('pod') or {})}",
         f"COMMIT: {record['commit']} ({record['branch']})",
+        *notes(record),
     ]
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
     return "\n".join(["", f"====== {stamp} ======", *map(run_record.one_line, lines), ""])
@@ -30,10 +31,17 @@ def render(record: dict[str, Any], now: float) -> str:
 
 def start_line(record: dict[str, Any]) -> str:
     """Return where the training starts from."""
-    if record.get("force_restart"):
-        return "FORCE RESTART: checkpoints ignored"
     checkpoint = record.get("checkpoint")
-    return f"RESUMING FROM: {checkpoint['path']}" if checkpoint else "STARTING FRESH"
+    if checkpoint:
+        return f"RESUMING FROM: {checkpoint['path']}"
+    return "FORCE RESTART: checkpoints ignored" if record.get("force_restart") else "STARTING FRESH"
+
+
+def notes(record: dict[str, Any]) -> list[str]:
+    """Return what a run that both forces a restart and resumes has to say about the checkpoints."""
+    if record.get("archived") and record.get("checkpoint"):
+        return [f"NOTE: --force-restart set checkpoints aside in {record['archived']}"]
+    return []
 
 
 def pod_text(pod: dict[str, Any]) -> str:

@@ -257,6 +257,42 @@ def test_force_restart_sets_checkpoints_aside_whole(pod: FakePod) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["final_model", "trainer_state.json"]
 
 
+def test_a_checkpoint_to_resume_from_is_taken_from_the_archive_it_was_moved_to(pod: FakePod) -> None:
+    pod.start_guard()
+    checkpoints(pod.volume / "checkpoints")
+    wanted = str(pod.clone / "checkpoints" / "checkpoint-200")
+    script = "import sys; print(open(sys.argv[2].split('=')[1] + '/model.bin').read(), *sys.argv)"
+    answer = pod.launch(
+        script,
+        force_restart=True,
+        output_dir=str(pod.clone / "checkpoints"),
+        links={"checkpoints": "checkpoints"},
+        checkpoint={"path": wanted, "step": 200},
+        command=[sys.executable, "train.py", f"{wanted}0", f"--from={wanted}", f"{wanted}/model.bin"],
+    )
+    record = pod.wait_for_end(answer["run_dir"])
+    moved = f"{answer['archived']}/checkpoint-200"
+    assert record["exit_code"] == 0, pod.log()
+    assert (record["checkpoint"], record["archived"]) == ({"path": moved, "step": 200}, answer["archived"])
+    lines = pod.log().decode().splitlines()
+    assert lines[3] == f"RESUMING FROM: {moved}"
+    assert lines[-3] == f"NOTE: --force-restart set checkpoints aside in {answer['archived']}"
+    assert lines[-2] == f"checkpoint-200 train.py {wanted}0 --from={moved} {moved}/model.bin"
+    assert "FORCE RESTART" not in pod.log().decode()
+
+
+def test_a_checkpoint_that_stays_where_it_is_is_resumed_from_there(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    checkpoints(output)
+    wanted = str(output / "final_model")
+    command = [sys.executable, "train.py", wanted]
+    checkpoint = {"path": wanted, "step": None}
+    answer = pod.launch("pass", force_restart=True, output_dir=str(output), checkpoint=checkpoint, command=command)
+    record = pod.wait_for_end(answer["run_dir"])
+    assert (record["checkpoint"], record["command"]) == (checkpoint, command)
+
+
 def test_the_archive_of_a_linked_output_folder_is_on_the_volume(pod: FakePod) -> None:
     pod.start_guard()
     checkpoints(pod.volume / "checkpoints")
