@@ -154,6 +154,37 @@ def test_whoever_launched_counts_as_a_follower_until_it_closes_its_connection(po
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
+def test_whoever_launched_is_no_follower_any_more_once_it_hangs_up_while_the_run_goes_on(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_FOLLOWERS_S="30")
+    launcher, token = pod.prepare()
+    assert pod.status()["followers"] == 0
+    run = pod.client()
+    run.ask("run", token=token, pid=0, run=a_run(pod))
+    assert pod.status()["followers"] == 1
+    launcher.close()
+    wait_until(lambda: pod.status()["followers"] == 0, "the launcher's leave")
+    assert pod.status()["lease"]["run_id"] == "r-1"
+    run.ask("ended", exit_code=0, reason="finished")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_followers_and_whoever_launched_are_told_of_a_run_whose_supervisor_was_killed(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_FOLLOWERS_S="30")
+    launcher, token = pod.prepare()
+    run, follower = pod.client(), pod.client()
+    run.ask("run", token=token, pid=0, run=a_run(pod))
+    follower.ask("follow", run_id="r-1")
+    run.close()
+    ended = {"event": "ended", "run_id": "r-1", "exit_code": 137, "reason": "supervisor killed"}
+    assert follower.read() == ended
+    assert launcher.read() == ended
+    assert pod.status()["stopping"]
+    follower.close()
+    assert not pod.stops.exists()
+    launcher.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
 def test_a_follower_whose_link_broke_just_before_the_end_is_waited_for(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_RETURN_S="30")
     run, follower = start_run(pod), pod.client()
