@@ -23,13 +23,13 @@ def archive(output_dir: str, pattern: str, notes: list[str]) -> str | None:
     Raise Refused when a path cannot be moved by a rename.
     """
     directory = os.path.realpath(output_dir)
-    names = find(directory, pattern)
+    names = _find(directory, pattern)
     if not names:
         notes.append(f"no checkpoints to set aside in {output_dir}")
         return None
-    target = make_folder(directory, notes)
+    target = _make_folder(directory, notes)
     for name in names:
-        move(os.path.join(directory, name), os.path.join(target, name))
+        _move(os.path.join(directory, name), os.path.join(target, name))
     return target
 
 
@@ -41,7 +41,7 @@ def new_place(path: str, output_dir: str, target: str) -> str:
     return moved if os.path.lexists(moved) else path
 
 
-def find(directory: str, pattern: str) -> list[str]:
+def _find(directory: str, pattern: str) -> list[str]:
     """Return the paths below `directory`, relative to it, that the pattern or that of partial ones matches.
 
     What lies inside a path that is found goes along with it. Raise Refused for a pattern that leads out.
@@ -53,16 +53,16 @@ def find(directory: str, pattern: str) -> list[str]:
     for each in (tail, f"tmp-{tail}", PARTIAL):
         paths = glob.iglob(os.path.join(glob.escape(directory), head, each), recursive=True)
         found |= {os.path.normpath(os.path.relpath(path, directory)) for path in paths} - {os.curdir}
-    return sorted(path for path in found if not any(parent in found for parent in parents(path)))
+    return sorted(path for path in found if not any(parent in found for parent in _parents(path)))
 
 
-def parents(path: str) -> Iterator[str]:
+def _parents(path: str) -> Iterator[str]:
     """Yield the folders a relative path lies in, from the inside out."""
     while path := os.path.dirname(path):
         yield path
 
 
-def make_folder(directory: str, notes: list[str]) -> str:
+def _make_folder(directory: str, notes: list[str]) -> str:
     """Make the folder to move to: beside `directory`, or in it where it is a file system of its own."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     base = f"{directory}.archive-{stamp}"
@@ -77,7 +77,7 @@ def make_folder(directory: str, notes: list[str]) -> str:
     return target
 
 
-def move(path: str, target: str) -> None:
+def _move(path: str, target: str) -> None:
     """Rename `path` to `target`."""
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -13,7 +13,8 @@ import glob
 import json
 import os
 import re
-from typing import Any, Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from checkpoint_files import why_not_whole
 

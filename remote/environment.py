@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-from typing import Any, Callable, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from image_packages import find_packages, fingerprint, remove_shadows, write_shadows
 from requirements_stamp import stamp_of

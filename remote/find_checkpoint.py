@@ -11,7 +11,8 @@ from __future__ import annotations
 import fnmatch
 import os
 import sys
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import answer
 from answer import Refused
@@ -21,9 +22,9 @@ from pod_environ import volume_directory
 
 def find(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
     """Given the request described above, return the answer. Raise Refused where `resume_from` is unusable."""
-    directory = _behind_links(request, volume)
+    directory = behind_links(request, volume)
     if request.get("resume_from"):
-        path = _resume_from(request["resume_from"], [request["clone"], directory, volume], request["pattern"])
+        path = resume_from(request["resume_from"], [request["clone"], directory, volume], request["pattern"])
         return {"found": {"path": path, "step": step_of(path)}, "skipped": []}
     try:
         found, skipped = find_newest(directory, request["pattern"])
@@ -32,7 +33,7 @@ def find(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
     return {"found": found and found._asdict(), "skipped": [entry._asdict() for entry in skipped]}
 
 
-def _behind_links(request: Mapping[str, Any], volume: str) -> str:
+def behind_links(request: Mapping[str, Any], volume: str) -> str:
     """Return the output directory; where a link into the volume is still to be made, what it will lead to.
 
     A new clone beside old checkpoints would start fresh otherwise: the links are made at the launch.
@@ -46,7 +47,7 @@ def _behind_links(request: Mapping[str, Any], volume: str) -> str:
     return directory
 
 
-def _resume_from(wanted: str, bases: list[str], pattern: str) -> str:
+def resume_from(wanted: str, bases: list[str], pattern: str) -> str:
     candidates = [os.path.normpath(os.path.join(base, wanted)) for base in bases]
     path = next((path for path in candidates if os.path.lexists(path)), None)
     if path is None:

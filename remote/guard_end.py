@@ -81,8 +81,8 @@ class Ends(Loop):
         lease["ending"], lease["killed"] = reason, True
         for name in ("kill", "reconnect"):
             self.deadlines.pop(name, None)
-        for pid, kill in ((lease.get("pgid"), os.killpg), (supervisor_of(lease), os.kill)):
-            send_kill(pid, kill)
+        for pid, kill in ((lease.get("pgid"), os.killpg), (_supervisor_of(lease), os.kill)):
+            _send_kill(pid, kill)
         run = lease["run"]
         words = [
             sys.executable,
@@ -211,7 +211,7 @@ class Ends(Loop):
         self.save()
 
 
-def supervisor_of(lease: dict[str, Any]) -> int | None:
+def _supervisor_of(lease: dict[str, Any]) -> int | None:
     """Return the process id of the run's supervisor if that is still what runs under it."""
     pid = lease.get("pid")
     try:
@@ -221,7 +221,7 @@ def supervisor_of(lease: dict[str, Any]) -> int | None:
         return None
 
 
-def send_kill(pid: int | None, kill: Callable[[int, int], None]) -> None:
+def _send_kill(pid: int | None, kill: Callable[[int, int], None]) -> None:
     """Send SIGKILL with `kill` if there is something to send it to."""
     if pid is None or pid <= 1:
         return

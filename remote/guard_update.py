@@ -25,7 +25,7 @@ RESTART_TIMEOUT_S = 10.0
 def update() -> bool:
     """Replace the pod's guard unless it is this version or a run holds it; return whether it was replaced."""
     kit, directory = os.path.dirname(os.path.abspath(__file__)), container_directory()
-    changed = [name for name in FILES if read(kit, name) != read(directory, name)]
+    changed = [name for name in FILES if _read(kit, name) != _read(directory, name)]
     if not changed:
         return False
     try:
@@ -35,14 +35,14 @@ def update() -> bool:
     except GuardGone:
         link = None
     for name in changed:
-        write(directory, name, read(kit, name))
+        _write(directory, name, _read(kit, name))
     if link is not None:
-        restart(guard_pid(link))
+        _restart(_guard_pid(link))
     print(f"the guard of an earlier version was replaced ({', '.join(changed)})", file=sys.stderr)
     return True
 
 
-def read(directory: str, name: str) -> bytes:
+def _read(directory: str, name: str) -> bytes:
     """Return what is in a file, nothing where there is none."""
     try:
         with open(os.path.join(directory, name), "rb") as file:
@@ -51,7 +51,7 @@ def read(directory: str, name: str) -> bytes:
         return b""
 
 
-def write(directory: str, name: str, data: bytes) -> None:
+def _write(directory: str, name: str, data: bytes) -> None:
     """Replace a file in one step."""
     os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, name)
@@ -60,7 +60,7 @@ def write(directory: str, name: str, data: bytes) -> None:
     os.replace(f"{path}.new", path)
 
 
-def guard_pid(link: guard_link.GuardLink) -> int:
+def _guard_pid(link: guard_link.GuardLink) -> int:
     """Return the process id of the guard at the other end. Linux: unix(7), SO_PEERCRED."""
     with socket.socket(fileno=os.dup(link.fileno())) as sock:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -68,13 +68,13 @@ def guard_pid(link: guard_link.GuardLink) -> int:
     return pid
 
 
-def restart(pid: int) -> None:
+def _restart(pid: int) -> None:
     """End the guard and wait for the next one; its state, deadlines included, is in lease.json."""
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + RESTART_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            if guard_pid(guard_link.connect_or_start()) != pid:
+            if _guard_pid(guard_link.connect_or_start()) != pid:
                 return
         except (GuardGone, OSError):
             pass

@@ -14,7 +14,8 @@ import hashlib
 import os
 import re
 import shutil
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 INSTALLER = "podtasks-image"
 

@@ -60,8 +60,9 @@ def take_lease(who: str) -> tuple[GuardLink, str]:
     if reply["ok"]:
         return link, reply["token"]
     if reply.get("stopping"):
-        raise Refused("The pod is being stopped.", str(reply["stopping"]), ok=False, holder=None,
-                      stopping=reply["stopping"])
+        raise Refused(
+            "The pod is being stopped.", str(reply["stopping"]), ok=False, holder=None, stopping=reply["stopping"]
+        )
     raise Refused("Another run or launch holds the pod.", describe(reply["holder"]), ok=False, holder=reply["holder"])
 
 

@@ -19,17 +19,17 @@ def render(record: dict[str, Any], now: float) -> str:
     """Return the header: an empty line, the time (UTC), and what runs where from which commit."""
     lines = [
         f"CONFIG: {record['config']}",
-        start_line(record),
+        _start_line(record),
         f"RUN: {record['run_id']}",
-        f"POD: {pod_text(record.get('pod') or {})}",
+        f"POD: {_pod_text(record.get('pod') or {})}",
         f"COMMIT: {record['commit']} ({record['branch']})",
-        *notes(record),
+        *_notes(record),
     ]
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
     return "\n".join(["", f"====== {stamp} ======", *map(run_record.one_line, lines), ""])
 
 
-def start_line(record: dict[str, Any]) -> str:
+def _start_line(record: dict[str, Any]) -> str:
     """Return where the training starts from."""
     checkpoint = record.get("checkpoint")
     if checkpoint:
@@ -37,14 +37,14 @@ def start_line(record: dict[str, Any]) -> str:
     return "FORCE RESTART: checkpoints ignored" if record.get("force_restart") else "STARTING FRESH"
 
 
-def notes(record: dict[str, Any]) -> list[str]:
+def _notes(record: dict[str, Any]) -> list[str]:
     """Return what a run that both forces a restart and resumes has to say about the checkpoints."""
     if record.get("archived") and record.get("checkpoint"):
         return [f"NOTE: --force-restart set checkpoints aside in {record['archived']}"]
     return []
 
 
-def pod_text(pod: dict[str, Any]) -> str:
+def _pod_text(pod: dict[str, Any]) -> str:
     """Return the pod's id with its GPU and price, as far as they are known."""
     price = pod.get("usd_per_hour")
     details = [text for text in (pod.get("gpu"), None if price is None else f"${price:.2f}/h") if text]

@@ -15,6 +15,7 @@ NAME = "train"
 TIMEOUT_S = 20.0
 # `=` makes tmux take the name as it stands; the pane form needs the colon as well.
 TARGET = f"={NAME}"
+KEEP_UNATTENDED = ("set-option", "-t", NAME, "destroy-unattached", "off")
 
 
 def require_none() -> None:
@@ -22,7 +23,7 @@ def require_none() -> None:
     pid = supervisor_pid()
     if pid is not None:
         raise Refused("A run is still active on the pod.", f"its supervisor is process {pid}")
-    if tmux(["has-session", "-t", TARGET]).returncode == 0:
+    if _tmux(["has-session", "-t", TARGET]).returncode == 0:
         print(f"removing the tmux session {NAME}, which has no supervisor any more", file=sys.stderr)
         end()
 
@@ -33,59 +34,34 @@ def start(run_dir: str, errors: str) -> int:
     It gets only the environment it needs, whatever the tmux server was started with, and its standard error
     goes to the file `errors`. Raise Refused with what tmux said when it fails.
     """
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervise.py")
-    done = tmux(
-        [
-            "-u",
-            "new-session",
-            "-d",
-            "-P",
-            "-F",
-            "#{pane_pid}",
-            "-s",
-            NAME,
-            "-x",
-            "200",
-            "-y",
-            "50",
-            "-c",
-            "/",
-            *map(
-                word,
-                [
-                    "env",
-                    "-i",
-                    *supervisor_environ(),
-                    "sh",
-                    "-c",
-                    'exec "$@" 2>>"$0"',
-                    errors,
-                    sys.executable,
-                    program,
-                    run_dir,
-                ],
-            ),
-            ";",
-            "set-option",
-            "-t",
-            NAME,
-            "destroy-unattached",
-            "off",
-        ]
-    )
+    done = _tmux([*_new_session_words(_supervisor_words(run_dir, errors)), ";", *KEEP_UNATTENDED])
     if done.returncode != 0 and not done.stdout.strip().isdigit():
         raise Refused("tmux could not start the session.", done.stderr.decode(errors="replace").strip())
     return int(done.stdout)
 
 
-def word(text: str) -> str:
+def _supervisor_words(run_dir: str, errors: str) -> list[str]:
+    """Return the command of the supervisor, whose standard error goes to the file `errors`."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "supervise.py")
+    supervisor = [sys.executable, program, run_dir]
+    return ["env", "-i", *_supervisor_environ(), "sh", "-c", 'exec "$@" 2>>"$0"', errors, *supervisor]
+
+
+def _new_session_words(command: list[str]) -> list[str]:
+    """Return the tmux command that runs `command` in the detached session and prints its process id."""
+    printing = ["-P", "-F", "#{pane_pid}"]
+    size = ["-x", "200", "-y", "50"]
+    return ["-u", "new-session", "-d", *printing, "-s", NAME, *size, "-c", "/", *map(_word, command)]
+
+
+def _word(text: str) -> str:
     """Return a word of a command as tmux takes it: one that ends with a semicolon would end the command."""
     return f"{text[:-1]}\\;" if text.endswith(";") else text
 
 
 def end() -> None:
     """End the session; a supervisor in it gets SIGHUP."""
-    tmux(["kill-session", "-t", TARGET])
+    _tmux(["kill-session", "-t", TARGET])
 
 
 def is_alive(pid: int) -> bool:
@@ -128,7 +104,7 @@ def read_errors(path: str) -> str:
         return ""
 
 
-def supervisor_environ() -> list[str]:
+def _supervisor_environ() -> list[str]:
     """Return the supervisor's environment as `NAME=value` words; nothing secret, since others can read them."""
     pod = read_pod_environ()
     needed = {
@@ -149,7 +125,7 @@ def supervisor_environ() -> list[str]:
     return [f"{name}={value}" for name, value in needed.items()]
 
 
-def tmux(words: list[str]) -> subprocess.CompletedProcess[bytes]:
+def _tmux(words: list[str]) -> subprocess.CompletedProcess[bytes]:
     """Run a tmux command. Raise Refused when there is no tmux."""
     passed_on = ("PATH", "HOME", "USER", "SHELL", "LANG", "TERM", "TMUX_TMPDIR")
     environ = {name: os.environ[name] for name in passed_on if name in os.environ}

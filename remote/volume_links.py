@@ -23,17 +23,17 @@ def make(clone: str, volume: str, folders: dict[str, str]) -> Links:
     """
     found = Links([], [])
     for name, folder in sorted(folders.items()):
-        check_inside(name)
-        check_inside(folder)
-        link_one(clone, name, os.path.join(volume, folder), found)
+        _check_inside(name)
+        _check_inside(folder)
+        _link_one(clone, name, os.path.join(volume, folder), found)
     return found
 
 
-def link_one(clone: str, name: str, target: str, found: Links) -> None:
+def _link_one(clone: str, name: str, target: str, found: Links) -> None:
     """Link clone/name to `target`, or note why not."""
     place = os.path.join(clone, name)
     if os.path.islink(place):
-        keep_link(place, target, found)
+        _keep_link(place, target, found)
     elif os.path.lexists(place):
         found.notes.append(f"{place} is there already and is left as it is; it is not linked to {target}")
         return
@@ -45,10 +45,10 @@ def link_one(clone: str, name: str, target: str, found: Links) -> None:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         os.symlink(os.path.abspath(target), place)
         found.linked.append(name)
-    exclude(clone, name, found)
+    _exclude(clone, name, found)
 
 
-def keep_link(place: str, target: str, found: Links) -> None:
+def _keep_link(place: str, target: str, found: Links) -> None:
     """Keep a link that is there; make its folder if that is ours and is missing."""
     if os.path.abspath(os.path.join(os.path.dirname(place), os.readlink(place))) == os.path.abspath(target):
         os.makedirs(target, exist_ok=True)
@@ -56,14 +56,14 @@ def keep_link(place: str, target: str, found: Links) -> None:
         found.notes.append(f"{place} is a link to {os.readlink(place)} and is left as it is, not {target}")
 
 
-def exclude(clone: str, name: str, found: Links) -> None:
+def _exclude(clone: str, name: str, found: Links) -> None:
     """Add /name to the clone's .git/info/exclude if it is not there."""
     git = os.path.join(clone, ".git")
     if not os.path.isdir(git):
         found.notes.append(f"{git} is no folder: {name} is not excluded from git")
         return
     path = os.path.join(git, "info", "exclude")
-    line = os.fsencode("/" + escape(name))
+    line = os.fsencode("/" + _escape(name))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "a+b") as file:
         file.seek(0)
@@ -72,13 +72,13 @@ def exclude(clone: str, name: str, found: Links) -> None:
             file.write((b"" if not data or data.endswith(b"\n") else b"\n") + line + b"\n")
 
 
-def escape(name: str) -> str:
+def _escape(name: str) -> str:
     """Return a name as a pattern of gitignore that matches just it."""
     escaped = "".join(f"\\{c}" if c in "\\*?[ " else c for c in os.path.normpath(name))
     return escaped
 
 
-def check_inside(path: str) -> None:
+def _check_inside(path: str) -> None:
     """Raise Refused for a path that is absolute, empty, leads upwards or breaks a line."""
     parts = path.split("/")
     if not path or os.path.isabs(path) or ".." in parts or "\n" in path or os.path.normpath(path) == ".":
