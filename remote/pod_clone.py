@@ -27,7 +27,7 @@ _SETTINGS = {
     "http.lowSpeedLimit": "1",
     "http.lowSpeedTime": "60",
 }
-_SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=20"
+SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=20"
 _DAMAGE = re.compile(
     r"unresolved delta|missing (blob|tree|commit|object)|bad object|bad tree|object file .* is empty"
     r"|loose object|corrupt|unable to read (tree|sha1|[0-9a-f]{40})|could not parse|is broken"
@@ -178,7 +178,7 @@ def _variables(path: str, git_dir: str) -> dict[str, str]:
         GIT_TERMINAL_PROMPT="0",
         GIT_ASKPASS="",
         GIT_LITERAL_PATHSPECS="1",
-        GIT_SSH_COMMAND=os.environ.get("GIT_SSH_COMMAND", _SSH),
+        GIT_SSH_COMMAND=os.environ.get("GIT_SSH_COMMAND", SSH),
         LC_ALL="C",
         LANGUAGE="",
     )

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Put the pod's clone on a branch at an exact commit, losing nothing that somebody changed there.
 
-In: {"clone", "code": "origin"|"local", "url", "branch", "commit", "shallow": [commits], "pack": bool}; with
-"pack" a git pack follows. Out: {"commit", "cloned", "changed", "patch", "kept_ref", "overwritten"}.
+In: {"clone", "code": "origin"|"local", "url", "branch", "commit", "shallow": [commits], "pack": bool,
+"known_hosts": [lines]}; with "pack" a git pack follows; "known_hosts" are the SSH host keys to trust.
+Out: {"commit", "cloned", "changed", "patch", "kept_ref", "overwritten"}.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Mapping
 
 import answer
 from answer import Refused
-from fetched_code import fetch, update_submodules
+from fetched_code import fetch, trusted_hosts, update_submodules
 from pod_clone import Clone, GitFailed, say
 from pod_environ import volume_directory
 from saved_edits import SavedEdits, edited_paths, read_marker, remove_marker, write_marker
@@ -65,6 +66,11 @@ def _check(clone: Clone, request: Mapping[str, Any]) -> None:
 
 
 def _sync_once(clone: Clone, volume: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    with trusted_hosts(request.get("known_hosts") or []) as access:
+        return _sync_with(clone, volume, request, access)
+
+
+def _sync_with(clone: Clone, volume: str, request: Mapping[str, Any], access: Mapping[str, str]) -> dict[str, Any]:
     branch, commit, is_origin = request["branch"], request["commit"], request["code"] == "origin"
     clone.ensure(branch)
     remove_stale_locks(clone)
@@ -72,13 +78,13 @@ def _sync_once(clone: Clone, volume: str, request: Mapping[str, Any]) -> dict[st
     outcome.update({"patch": None, "kept_ref": None, "overwritten": []})
     if request.get("pack") or not _is_there(clone, branch, commit):
         if is_origin:
-            fetch(clone, request)
+            fetch(clone, request, access)
         else:
             _receive(clone, request)
         _require_whole(clone, commit)
         outcome.update(_move_to(clone, SavedEdits(clone, volume), branch, commit))
     if is_origin:
-        update_submodules(clone)
+        update_submodules(clone, access)
     return outcome
 
 

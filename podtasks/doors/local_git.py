@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podtasks.doors.git_command import read_line, run_git, without_password
+from podtasks.doors.git_hosts import known_host_lines
 from podtasks.doors.git_pack import open_pack
 from podtasks.doors.git_questions import (
     branch_tip,
@@ -32,6 +33,7 @@ __all__ = [
     "has_commit",
     "head_commit",
     "is_contained",
+    "known_host_lines",
     "open_pack",
     "path_exists_at",
     "remote_tip",

@@ -105,6 +105,7 @@ def _sync_code(
         "commit": launch.commit,
         "shallow": local_git.shallow_commits(root) if pack else [],
         "pack": pack,
+        "known_hosts": local_git.known_host_lines(launch.repository or "") if launch.code == "origin" else [],
     }
     if pack:
         with local_git.open_pack(root, launch.commit, have) as process:

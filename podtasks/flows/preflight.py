@@ -84,6 +84,7 @@ def make_plan(
     findings = Findings()
     config = findings.check(lambda: read_config(request.config, settings, files))
     revision = findings.check(lambda: _find_revision(request, settings, files))
+    findings.check(lambda: _require_known_host(settings))
     if config and revision:
         findings.check(lambda: _require_in_commit(config, revision))
     if cloud_is_free:
@@ -183,6 +184,11 @@ def _relative_to_root(path: Path, root: Path) -> str:
 def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
     root = local_git.find_root(files.root)
     return local_git.resolve_revision(root, settings.code_source, request.branch, settings.branch, settings.repository)
+
+
+def _require_known_host(settings: Settings) -> None:
+    if settings.code_source == "origin" and settings.repository:
+        local_git.known_host_lines(settings.repository)
 
 
 def _require_in_commit(config: TrainingConfig, revision: local_git.Revision) -> None:

@@ -50,7 +50,7 @@ class Sshd:
         authorized.write_text(public_key.read_text())
         config = folder / "sshd_config"
         config.write_text(
-            f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self.host_key}\nAuthorizedKeysFile {authorized}\n"
+            f'ListenAddress 127.0.0.1:{self.port}\nHostKey "{self.host_key}"\nAuthorizedKeysFile "{authorized}"\n'
             "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
         )
         if os.geteuid() == 0:
