@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from podtasks.doors import ssh
 from podtasks.doors.clock import Clock, growing_pauses
@@ -58,13 +59,18 @@ class RunEnd:
     log_end: int | None
 
 
-def parse_end(line: bytes) -> RunEnd | None:
-    """Given one event of remote/follow_log.py, return the run's end; None for any other event."""
+def parse_event(line: bytes) -> Mapping[str, Any]:
+    """Given one line that remote/follow_log.py wrote to standard error, return its event; {} for other text."""
     try:
         event = json.loads(line)
     except ValueError:
-        return None
-    if not isinstance(event, dict) or event.get("event") != "ended":
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def parse_end(event: Mapping[str, Any]) -> RunEnd | None:
+    """Return the run's end that an event tells, None for any other event."""
+    if event.get("event") != "ended":
         return None
     return RunEnd(Outcome(event.get("exit_code"), str(event.get("reason") or "")), event.get("log_end"))
 
@@ -118,14 +124,12 @@ class LogView:
         Raises OutcomeUnknownError when the pod is gone, or out of reach for too long, before that was seen.
         """
         while True:
-            shown = self._offset
             try:
                 return self._follow_once()
             except TransportError as error:
                 if self._outcome is not None:
                     self._report.note("the link broke before the log's last bytes came; the volume has them")
                     return self._outcome
-                self._outage = None if self._offset > shown else self._outage
                 self._wait(error)
 
     def _wait(self, error: TransportError) -> None:
@@ -151,16 +155,27 @@ class LogView:
             return self._pump(process)
 
     def _pump(self, process: ssh.RemoteProcess) -> Outcome:
-        events = b""
+        text = b""
+        heartbeats = 0
         while True:
-            log, more_events = self._read(process)
-            self._on_begin()
+            log, more_text = self._read(process)
             self._take(log)
-            *lines, events = (events + more_events).split(b"\n")
-            for end in filter(None, map(parse_end, lines)):
+            *lines, text = (text + more_text).split(b"\n")
+            events = [parse_event(line) for line in lines]
+            heartbeats += sum(event.get("event") == "alive" for event in events)
+            self._note_contact(log, heartbeats)
+            for end in filter(None, map(parse_end, events)):
                 self._outcome = end.outcome
                 self._drain(process, end.log_end)
                 return end.outcome
+
+    def _note_contact(self, log: bytes, heartbeats: int) -> None:
+        """Note that the pod follows the log: it says its first heartbeat when it does, log or not."""
+        if log or heartbeats:
+            self._on_begin()
+        if log or heartbeats > 1:
+            # A quiet training says nothing for hours; a second heartbeat tells a link that holds.
+            self._outage = None
 
     def _drain(self, process: ssh.RemoteProcess, log_end: int | None) -> None:
         """Take the bytes that standard output still owes, then let the pod stop."""
