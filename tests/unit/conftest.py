@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.fake_pod import FakePod
 from tests.unit.fakes import World
 
 
@@ -16,3 +17,13 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     assert world.api.leftovers() == [], "declared, but never asked for"
+
+
+@pytest.fixture
+def pod(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePod]:
+    """A pod behind SSH that runs nothing undeclared, and in the end wants all that was declared."""
+    pod = FakePod(world.clock)
+    monkeypatch.setattr("podtasks.doors.ssh.PodShell", pod.make_shell)
+    monkeypatch.setattr("podtasks.doors.ssh.read_banner", pod.greet)
+    yield pod
+    assert pod.leftovers() == [], "declared, but never run"
