@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Process 1 of the pod: the SSH host key, the guard, then what the image would have started by itself.
 #
-# Comes with guard.py, stop_pod.py and pod_environ.py in the pod's start command, which replaces the image's
+# Comes with the guard, stop_pod.py and pod_environ.py in the pod's start command, which replaces the image's
 # /start.sh and therefore ends by calling it. Nothing here may make the script exit: RunPod would start the
 # container again and go on billing.
 
