@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from podtasks.doors.git_command import last_words, read_line, run_git, try_git, without_password
 from podtasks.pure.errors import CodeError
 
 REMOTE_TIMEOUT_S = 60.0
 FETCH_TIMEOUT_S = 600.0
+_SUBMODULE, _LINK = "160000", "120000"  # git's modes
 
 
 def find_root(directory: Path) -> Path:
@@ -64,11 +66,22 @@ def dirty_paths(root: Path) -> tuple[str, ...]:
 
 
 def path_exists_at(root: Path, commit: str, path: str) -> bool | None:
-    """Say whether `path` (relative to the root) is in `commit`; None when the commit is not here."""
+    """Say whether `path` (relative to the root) is in `commit`.
+
+    None when that cannot be told: the commit is not here, or a folder above is a submodule or a symbolic link.
+    """
     if not has_commit(root, commit):
         return None
-    words = ["ls-tree", "-z", "--full-tree", "--name-only", commit, "--", os.path.normpath(path)]
-    return bool(run_git(root, words))
+    clean = os.path.normpath(path)
+    if _modes_at(root, commit, [clean]):
+        return True
+    above = [str(parent) for parent in PurePosixPath(clean).parents][:-1]
+    return None if _modes_at(root, commit, above) & {_SUBMODULE, _LINK} else False
+
+
+def _modes_at(root: Path, commit: str, paths: Sequence[str]) -> set[str]:
+    listings = (run_git(root, ["ls-tree", "-z", "--full-tree", commit, "--", path]) for path in paths)
+    return {entry.split(" ", 1)[0] for listing in listings for entry in listing.split("\0") if entry}
 
 
 def has_commit(root: Path, commit: str) -> bool:

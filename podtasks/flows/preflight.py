@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec
 from podtasks.pure.pod_environment import build_pod_environment
+from podtasks.pure.pod_path import is_inside
 from podtasks.pure.run import Launch, build_run_id, build_words
 from podtasks.pure.settings import Settings
 from podtasks.pure.training_config import (
@@ -85,8 +88,12 @@ def make_plan(
     config = findings.check(lambda: read_config(request.config, settings, files))
     revision = findings.check(lambda: _find_revision(request, settings, files))
     findings.check(lambda: _require_known_host(settings))
+    if revision:
+        _check_files(findings, revision, settings)
     if config and revision:
-        findings.check(lambda: _require_in_commit(config, revision))
+        findings.check(lambda: _require_in_commit(revision, config.path))
+        # Built here for its problems; the launch itself waits for the cloud, which may know the mount path better.
+        findings.check(lambda: build_launch(request, settings, config, revision, now))
     if cloud_is_free:
         findings.raise_any()
     cloud = findings.check(open_cloud)
@@ -183,6 +190,13 @@ def _relative_to_root(path: Path, root: Path) -> str:
 
 def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
     root = local_git.find_root(files.root)
+    if not root.samefile(files.root):
+        raise CodeError(
+            f"This project is in {files.root}, a folder inside the git repository {root}.",
+            means="The pod's clone is the whole repository, so podtasks works only at its top. No pod was created.",
+            next_step=f"move tasks.py, invoke.yaml and configs/ to {root}, or give this folder its own repository "
+            "with git init",
+        )
     return local_git.resolve_revision(root, settings.code_source, request.branch, settings.branch, settings.repository)
 
 
@@ -191,17 +205,30 @@ def _require_known_host(settings: Settings) -> None:
         local_git.known_host_lines(settings.repository)
 
 
-def _require_in_commit(config: TrainingConfig, revision: local_git.Revision) -> None:
-    if local_git.path_exists_at(revision.root, revision.commit, config.path) is False:
+def _check_files(findings: Findings, revision: local_git.Revision, settings: Settings) -> None:
+    """Look for the files that the settings name, where the clone and no link from the volume holds them."""
+    named = {"script": settings.script}
+    if settings.requirements and settings.requirements != Settings.model_fields["requirements"].default:
+        named["requirements"] = settings.requirements
+    for setting, path in named.items():
+        if not any(is_inside(path, link) for link in settings.links):
+            findings.check(functools.partial(_require_in_commit, revision, path, setting))
+
+
+def _require_in_commit(revision: local_git.Revision, path: str, setting: str = "") -> None:
+    if local_git.path_exists_at(revision.root, revision.commit, path) is False:
+        named = f" (the setting {setting})" if setting else ""
+        correct = f", or correct podtasks.{setting} in invoke.yaml" if setting else ""
         raise CodeError(
-            f"{config.path} is not in commit {revision.commit[:10]}, which is what the pod gets.",
+            f"{path}{named} is not in commit {revision.commit[:10]}, which is what the pod gets.",
             means="No pod was created.",
-            next_step=f"git add {config.path} && git commit, or take it along with --code snapshot",
+            next_step=f"git add {shlex.quote(path)} && git commit, or take it along with --code snapshot{correct}",
         )
 
 
 def _find_place(cloud: Cloud, settings: Settings) -> Place:
-    secure = settings.cloud_type != "community"
+    # The local cloud has a network volume whatever the settings say, and those are found in Secure Cloud only.
+    secure = cloud.is_local or settings.cloud_type != "community"
     data_center, offers = _find_offers(cloud, settings, secure)
     fitting = choose_offers(
         offers,
@@ -251,12 +278,6 @@ def _find_data_center(cloud: Cloud, settings: Settings, listed: Sequence[Network
 
 
 def _require_volume_settings(cloud: Cloud, settings: Settings) -> None:
-    if cloud.network_volume_id and settings.cloud_type == "community":
-        raise PlanError(
-            "cloud_type is community, but network volumes are only to be had in the secure cloud.",
-            means="No pod was created.",
-            next_step="remove cloud_type from invoke.yaml, or NETWORK_VOLUME_ID from .runpod.env",
-        )
     if not cloud.network_volume_id and settings.when_done == "terminate":
         raise PlanError(
             "when_done is terminate, but without a network volume that would delete the checkpoints.",

@@ -60,6 +60,25 @@ def test_uncommitted_changes_are_named(project: TrainingProject) -> None:
     require_refused(project, project.train(), 104, "scripts/train.py", "--code snapshot")
 
 
+def test_script_that_is_not_in_the_commit(project: TrainingProject) -> None:
+    project.set(script="scripts/trian.py")
+    project.commit("misspelt")
+    require_refused(project, project.train(), 104, "scripts/trian.py (the setting script)", "podtasks.script")
+
+
+def test_project_in_a_folder_of_its_repository(project: TrainingProject) -> None:
+    project.git("init", "-q", "-b", "main", "..")
+    (project.path / ".git").rename(project.path / ".home/git")
+    require_refused(project, project.train(), 104, "a folder inside the git repository", "move tasks.py")
+
+
+def test_local_cloud_ignores_the_cloud_type(project: TrainingProject) -> None:
+    project.set(cloud_type="community")
+    project.commit("community")
+    done = project.train("--dry-run")
+    assert done.code == 0, done.stderr
+
+
 def test_commit_that_is_not_pushed(project: TrainingProject, tmp_path: Path) -> None:
     origin = tmp_path / "origin.git"
     subprocess.run(["git", "clone", "-q", "--bare", str(project.path), str(origin)], check=True)

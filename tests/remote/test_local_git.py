@@ -342,6 +342,18 @@ def test_path_is_looked_up_at_the_commit(repository: Path) -> None:
     assert local_git.path_exists_at(repository, "0" * 40, "train.py") is None
 
 
+def test_path_below_a_submodule_or_a_link_cannot_be_told(tmp_path: Path, repository: Path) -> None:
+    git(tmp_path, "init", "-q", "library")
+    (tmp_path / "library/file").write_text("1\n")
+    commit_all(tmp_path / "library")
+    git(repository, "submodule", "--quiet", "add", str(tmp_path / "library"), "vendor/a lib")
+    (repository / "link").symlink_to("vendor")
+    head = commit_all(repository)
+    assert local_git.path_exists_at(repository, head, "vendor/a lib/file") is None
+    assert local_git.path_exists_at(repository, head, "link/file") is None
+    assert local_git.path_exists_at(repository, head, "vendor/file") is False
+
+
 def index_pack(root: Path, pack: bytes) -> None:
     git(root, "index-pack", "--stdin", "--fix-thin", stdin=pack)
 

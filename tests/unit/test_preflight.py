@@ -51,16 +51,19 @@ class Check:
     settings: dict[str, Any] = field(default_factory=lambda: {"project": "demo", "max_usd_per_hour": 2.0})
     revision: Revision | CodeError | None = None
     committed: bool | None = True
+    missing: tuple[str, ...] = ()
+    is_local: bool = False
     network_volume_id: str | None = "vol1"
     open_error: PodtasksError | None = None
     key_error: SettingsError | None = None
     opened: int = 0
+    top: Path | None = None
 
     def open_cloud(self) -> Cloud:
         self.opened += 1
         if self.open_error:
             raise self.open_error
-        return make_cloud(self.api, self.files.root, network_volume_id=self.network_volume_id)
+        return make_cloud(self.api, self.files.root, network_volume_id=self.network_volume_id, is_local=self.is_local)
 
     def plan(self, *, cloud_is_free: bool = False) -> Plan:
         settings = Settings.model_validate(self.settings)
@@ -95,7 +98,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     def exists_at(root: Path, commit: str, path: str) -> bool | None:
         assert (root, commit) == (tmp_path, COMMIT)
         assert not path.startswith("/")
-        return check.committed
+        return False if path in check.missing else check.committed
 
     def require_key(path: Path, public_key: str, agent_offers: Callable[[str], bool]) -> None:
         assert (path, public_key, agent_offers) == (tmp_path / "key", "ssh-ed25519 AAAA me", ssh.agent_offers)
@@ -104,7 +107,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
 
     monkeypatch.setattr("podtasks.flows.preflight.require_usable_key", require_key)
     git = "podtasks.flows.preflight.local_git"
-    monkeypatch.setattr(f"{git}.find_root", lambda root: root)
+    monkeypatch.setattr(f"{git}.find_root", lambda root: check.top or root)
     monkeypatch.setattr(f"{git}.resolve_revision", resolve)
     monkeypatch.setattr(f"{git}.path_exists_at", exists_at)
     monkeypatch.setattr("podtasks.flows.preflight.read_pod_programs", lambda: dict.fromkeys(BOOT_FILES, b"true"))
@@ -208,6 +211,18 @@ def without_volume(**settings: object) -> Callable[[Check], None]:
     return apply
 
 
+def without(path: str, **settings: object) -> Callable[[Check], None]:
+    def apply(check: Check) -> None:
+        check.missing = (path,)
+        check.settings.update(settings)
+
+    return apply
+
+
+def in_subfolder(check: Check) -> None:
+    check.top = check.files.root.parent
+
+
 def other_volumes(check: Check) -> None:
     check.api.instead("list_network_volumes", [replace(VOLUME, id="vol2"), NetworkVolume("vol3", "b", 1, "US-1")])
 
@@ -226,12 +241,15 @@ BAD = [
     (break_config("output_dir: /tmp/x\n"), ConfigError, "is not on the volume", "under output_dir"),
     (link_outside, ConfigError, "is outside this project", "move it below"),
     (set_to("revision", DIRTY), CodeError, "not committed", "commit them"),
-    (set_to("committed", False), CodeError, "is not in commit 3f2a1b9c0f", "--code snapshot"),
+    (set_to("missing", ("configs/digits.yaml",)), CodeError, "is not in commit 3f2a1b9c0f", "--code snapshot"),
+    (set_to("missing", ("scripts/train.py",)), CodeError, "(the setting script) is not in", "correct podtasks.script"),
+    (without("pip.txt", requirements="pip.txt"), CodeError, "pip.txt (the setting requirements) is not", "git add"),
+    (change(checkpoint_dir="/tmp/{branch}"), ConfigError, "is not on the volume", "podtasks.checkpoint_dir"),
+    (in_subfolder, CodeError, "a folder inside the git repository", "move tasks.py"),
     (set_to("open_error", BAD_KEY), AuthenticationError, "refused the API key", ".runpod.env"),
     (set_to("key_error", LOCKED), SettingsError, "has a passphrase", "ssh-add"),
     (other_volumes, PlanError, "no network volume vol1", "one of: vol2 (data, EU-RO-1), vol3 (b, US-1)"),
     (change(data_center="US-TX-3"), PlanError, "vol1 is in EU-RO-1, but data_center is US-TX-3", "set it to EU-RO-1"),
-    (change(cloud_type="community"), PlanError, "only to be had in the secure cloud", "remove cloud_type"),
     (without_volume(when_done="terminate"), PlanError, "would delete the checkpoints", "--when-done stop"),
     (unknown_gpu, PlanError, "no GPU type 'NVIDIA GeForce RTX 4900'", "did you mean 'NVIDIA GeForce RTX 4090'?"),
     (change(max_usd_per_hour=0.5), PlanError, "above your cap of $0.50/h", "max_usd_per_hour"),
@@ -267,13 +285,10 @@ def test_all_problems_of_the_place_come_at_once_in_one_list(check: Check) -> Non
     other_volumes(check)
     unknown_gpu(check)
     check.settings["gpu_types"] += ["NVIDIA H20"]
-    check.settings["cloud_type"] = "community"
-    check.api.on("list_offers 1 - community", [RTX_4090, A100])
     text = str(check.refusal())
-    assert text.startswith("5 problems:\n1. ")
+    assert text.startswith("4 problems:\n1. ")
     expected = (
         "not committed",
-        "only to be had in the secure cloud",
         "no network volume vol1",
         "no GPU type 'NVIDIA GeForce RTX 4900'",
         "no GPU type 'NVIDIA H20'",
@@ -281,6 +296,33 @@ def test_all_problems_of_the_place_come_at_once_in_one_list(check: Check) -> Non
     places = [text.index(says) for says in expected]
     assert places == sorted(places)
     assert text.count("problems:") == 1, "one list, none within another"
+
+
+def test_local_cloud_ignores_the_cloud_type(check: Check) -> None:
+    check.is_local = True
+    check.settings["cloud_type"] = "community"
+    assert check.plan().spec.cloud_type == "SECURE"
+
+
+def test_problem_of_the_launch_comes_with_those_of_the_place(check: Check) -> None:
+    check.settings["checkpoint_dir"] = "/tmp/{branch}"
+    other_volumes(check)
+    text = str(check.refusal())
+    assert "/tmp/main" in text
+    assert "no network volume vol1" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "settings"),
+    [
+        ("requirements.txt", {}),
+        ("requirements.txt", {"requirements": None}),
+        ("tools/train.py", {"script": "tools/train.py", "links": {"tools": "tools"}}),
+    ],
+)
+def test_file_that_may_be_missing_is_not_asked_for(check: Check, missing: str, settings: dict[str, object]) -> None:
+    without(missing, **settings)(check)
+    assert check.plan().launch.commit == COMMIT
 
 
 def test_unknown_gpu_and_when_done_without_a_volume_come_at_once(check: Check) -> None:
@@ -304,7 +346,7 @@ def test_price_is_not_judged_for_a_place_that_is_not_known(check: Check) -> None
 def test_silent_api_is_one_problem_and_is_asked_no_more(check: Check) -> None:
     silence = ApiUnreachableError("RunPod gave no usable answer.", next_step="try again")
     check.api.instead("list_network_volumes", silence)
-    check.settings["cloud_type"] = "community"
+    without_volume(when_done="terminate")(check)
     assert check.refusal() is silence
     assert check.api.calls == ["list_network_volumes"]
 
