@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _ZIP_ENDINGS = (".npz", ".zip")
+_JSON_LIMIT = 32 << 20
 _HEADER_LIMIT = 100 * 1000 * 1000  # safetensors' own limit for its header
 _END_RECORD_BYTES = 22
 # torch.save before torch 1.6: a pickled magic number first, raw weights last, so its end proves nothing.
@@ -41,6 +42,20 @@ def _why_not_whole(file: BinaryIO, ending: str, size: int) -> str | None:
         return _check_zip(file, size)
     if ending in _TORCH_ENDINGS:
         return _check_torch(file, size)
+    if ending == ".json":
+        return _check_json(file, size)
+    return None
+
+
+def _check_json(file: BinaryIO, size: int) -> str | None:
+    """Check that a JSON file can be read; one too large to be a setting only for its end."""
+    if size > _JSON_LIMIT:
+        file.seek(-64, os.SEEK_END)
+        return None if file.read().rstrip().endswith((b"}", b"]")) else "is cut off"
+    try:
+        json.loads(file.read())
+    except (ValueError, RecursionError):
+        return "is no whole JSON"
     return None
 
 

@@ -20,6 +20,11 @@ class Reporter(Protocol):
         """Something the user should know, that stops nothing."""
 
 
+def printable(text: str) -> str:
+    """Return text without what would steer the terminal: names from git and the pod are anybody's."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+
+
 def terminal_columns() -> int | None:
     """Return the width of the terminal that hears the story, None where it is no terminal."""
     return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
@@ -81,7 +86,7 @@ class Console:
 
     def _tell(self, text: str) -> None:
         try:
-            sys.stderr.write(wrap(text, terminal_columns()) + "\n")
+            sys.stderr.write(wrap(printable(text), terminal_columns()) + "\n")
             sys.stderr.flush()
         except OSError:
             # The terminal is gone; what runs must not end for that.

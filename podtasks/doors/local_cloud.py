@@ -65,7 +65,7 @@ def find(state_folder: Path) -> LocalCloud | None:
             told.get("ssh_user", "root"),
         )
         cloud.ask("status", timeout_s=5)
-    except (OSError, ValueError, KeyError, CloudError):
+    except (OSError, ValueError, KeyError, TypeError, CloudError):
         return None
     return cloud
 
@@ -138,5 +138,6 @@ def _did_not_start(log_path: Path) -> CloudError:
     tail = log_path.read_text(errors="replace")[-2000:].strip()
     return CloudError(
         f"The local cloud did not start. Its last words:\n{tail}",
-        next_step=f"look into {log_path}, or train on RunPod: fill in .runpod.env",
+        next_step=f"look into {log_path}; if it names a pid that already serves, end that process (its pods stay) "
+        "and try again",
     )

@@ -95,7 +95,7 @@ def read_identity(path: Path) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name} cannot be read: {error}.", next_step=f"mend {path}") from error
-    return dict(env_file.parse_env_file(text))
+    return dict(env_file.parse_env_file(text, path.name))
 
 
 def write_identity_value(path: Path, key: str, value: str) -> None:

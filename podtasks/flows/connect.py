@@ -7,7 +7,8 @@ from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.readiness import wait_for_ssh
-from podtasks.pure.errors import HostKeyError, SshRefusedError, TransportError
+from podtasks.flows.stopping import stop_quietly
+from podtasks.pure.errors import SshRefusedError, TransportError
 from podtasks.pure.pod import Pod
 
 # A stale port leads to nobody, or to somebody else's machine, until RunPod publishes the new one.
@@ -44,11 +45,11 @@ def connect(
         shell = ssh.PodShell(endpoint, build_login(cloud, pod, forward_agent=forward_agent))
         try:
             shell.connect()
-        except SshRefusedError:
-            raise
-        except (HostKeyError, TransportError):
+        except TransportError as error:
             patience_ends = patience_ends or clock.now() + CONNECT_PATIENCE_S
-            if clock.now() >= patience_ends:
+            if isinstance(error, SshRefusedError) or clock.now() >= patience_ends:
+                if may_stop:
+                    error.means = f"No training was started. {stop_quietly(cloud, pod, report)}"
                 raise
             clock.sleep(next(pauses))
         else:

@@ -36,9 +36,14 @@ def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, r
     return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
 
 
+def launcher_name() -> str:
+    """Return who launches, as the pod's guard tells others."""
+    return f"inv train by {getpass.getuser()} on {platform.node()}"
+
+
 def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> dict[str, Any]:
     """Take the pod for this launch, for as long as the connection lasts; return what was found there."""
-    who = f"inv train by {getpass.getuser()} on {platform.node()}"
+    who = launcher_name()
     deadline = clock.now() + LEASE_WAIT_S
     pauses = growing_pauses(0.3, 1.5, 3.0)
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,7 +48,7 @@ class PodPrograms:
             return
         if self._shell.run(pod_programs.build_presence_command(self.folders)).exit_code != 0:
             archive = build_archive(self._programs)
-            command = pod_programs.build_install_command(self.folders)
+            command = pod_programs.build_install_command(self.folders, secrets.token_hex(4))
             output = self._shell.run(command, [archive])
             pod_programs.require_success("the upload", output.exit_code, output.stderr)
         self._installed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,20 @@ from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login, connect
 from podtasks.flows.follow import LogView, Outcome
-from podtasks.flows.launch import PodHeldError, launch_training
+from podtasks.flows.launch import PodHeldError, launch_training, launcher_name
 from podtasks.flows.launched import Launched
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import PodRequest
 from podtasks.flows.stopping import confirm_stopped, stop_quietly
-from podtasks.pure.errors import CodeError, PodFailedError, RemoteCommandError, TransportError, UsageError
+from podtasks.pure.errors import (
+    CodeError,
+    PodFailedError,
+    PodtasksError,
+    RemoteCommandError,
+    TransportError,
+    UsageError,
+)
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Run, find_differences, parse_run
@@ -39,23 +47,21 @@ def start_training(
         with files.locked("launch", lambda: report.note("another inv train is starting here; waiting for it")):
             ours = ensure_pod(cloud, _request(plan), report, clock)
             try:
-                launched = _launch_on(_numbered(plan, attempt), cloud, ours, root, report, clock)
+                launched = _launch_on(_with_nonce(plan), cloud, ours, root, report, clock)
             except (PodFailedError, TransportError) as error:
                 # A pod that is being stopped still reads as running for a moment.
                 if attempt == LAUNCH_TRIES or not confirm_stopped(cloud, ours.pod, clock):
                     raise
                 report.note(f"pod {ours.pod.id} went away; trying again ({error.what})")
             else:
-                run_copies.begin(files, launched.run)
+                _begin_copy(files, launched.run, report)
                 return launched
     raise AssertionError("the last try returns or raises")
 
 
-def _numbered(plan: Plan, attempt: int) -> Plan:
-    """Return the plan with a run id of its own: an earlier attempt may have left a record under the first."""
-    if attempt == 1:
-        return plan
-    return replace(plan, launch=replace(plan.launch, run_id=f"{plan.launch.run_id}-{attempt}"))
+def _with_nonce(plan: Plan) -> Plan:
+    """Return the plan with a run id that no other launch of the same second, and no earlier attempt, has."""
+    return replace(plan, launch=replace(plan.launch, run_id=f"{plan.launch.run_id}-{secrets.token_hex(2)}"))
 
 
 def watch(
@@ -67,7 +73,6 @@ def watch(
     clock: Clock,
 ) -> Outcome:
     """Show the run's log until it ends, and return how it ended. Raises OutcomeUnknownError."""
-    copy_path = run_copies.begin(files, launched.run)
     view = LogView(
         cloud,
         launched.pod,
@@ -75,13 +80,25 @@ def watch(
         launched.run,
         on_begin=launched.close,
         show=show,
-        copy_path=copy_path,
+        copy_path=_begin_copy(files, launched.run, report),
         report=report,
         clock=clock,
     )
     outcome = view.follow()
-    run_copies.finish(files, launched.run, outcome.exit_code, outcome.reason)
+    try:
+        run_copies.finish(files, launched.run, outcome.exit_code, outcome.reason)
+    except OSError as error:
+        report.note(f"the run's end is not noted here: {error}")
     return outcome
+
+
+def _begin_copy(files: ProjectFiles, run: Run, report: Reporter) -> Path | None:
+    """Return the file for the copy of the run's log, None where this machine's disk does not take one."""
+    try:
+        return run_copies.begin(files, run)
+    except OSError as error:
+        report.note(f"no copy of the log is kept here: {error}")
+        return None
 
 
 def _request(plan: Plan) -> PodRequest:
@@ -101,14 +118,26 @@ def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Repor
     try:
         run = _launch_or_join(plan, shell, pod, root, report, clock)
     except (CodeError, RemoteCommandError, UsageError) as error:
-        shell.close()
         if not ours.ran_before:
-            error.means = f"No training was started. {stop_quietly(cloud, pod, report)}"
+            error.means = f"No training was started. {_stop_unless_held(cloud, shell, pod, report)}"
+        shell.close()
         raise
     except BaseException:
         shell.close()
         raise
     return Launched(pod, run, shell)
+
+
+def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, report: Reporter) -> str:
+    """Stop a pod that this command started, unless another launch works on it; return what became of it."""
+    try:
+        status = PodPrograms(shell, pod).run("status.py", {"lines": 0})
+        lease = (status.get("guard") or {}).get("lease")
+    except PodtasksError:
+        lease = None
+    if lease and lease.get("who") != launcher_name():
+        return f"The pod was left running: {lease.get('who')} works on it."
+    return stop_quietly(cloud, pod, report)
 
 
 def _launch_or_join(plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock) -> Run:
@@ -120,6 +149,8 @@ def _launch_or_join(plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, repor
 
 def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:
     """Return the run that holds the pod if it is the very training asked for; else raise `held`."""
+    if held.holder.get("kind") != "run":
+        raise held
     record = PodPrograms(shell, pod).run("status.py", {"lines": 0}).get("run") or {}
     if record.get("run_id") != held.holder.get("run_id"):
         raise held

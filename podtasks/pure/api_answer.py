@@ -69,7 +69,7 @@ def classify_answer(fault: AnswerFault) -> ApiError | ApiCallError:
 def _refused_key(purpose: str) -> ApiError:
     return AuthenticationError(
         f"RunPod refused the API key when asked to {purpose}.",
-        means="Nothing was created or changed.",
+        means="This call changed nothing. A pod that runs goes on, and stops itself when nothing trains on it.",
         next_step="put a valid key into RUNPOD_API_KEY in .runpod.env (RunPod console, Settings, API Keys)",
     )
 

@@ -27,7 +27,10 @@ def build_offers_query(
 
 def parse_offers(answer: Mapping[str, Any], gpu_types: Sequence[str], *, secure: bool) -> list[GpuOffer]:
     """Given the answer's data, return an offer for each GPU type that exists, in the order asked."""
-    found = (answer.get(f"g{number}") or [] for number in range(len(gpu_types)))
+    found = [answer[f"g{number}"] for number in range(len(gpu_types))]
+    if None in found:
+        # An unknown GPU type is an empty list; null is an API in trouble.
+        raise TypeError("a GPU type is null")
     return [_parse_offer(gpus[0], secure) for gpus in found if gpus]
 
 

@@ -53,11 +53,15 @@ def build_presence_command(folders: PodFolders) -> str:
     return command_line(["test", "-d", folders.kit])
 
 
-def build_install_command(folders: PodFolders) -> str:
-    """Return the command that unpacks the programs from a tar.gz on its standard input, all or nothing."""
-    partial = f"{folders.kit}.partial"
-    words: list[str | Raw] = ["rm", "-rf", partial, Raw("&&"), "mkdir", "-p", partial, Raw("&&")]
-    words += ["tar", "xz", "-C", partial, Raw("&&"), "mv", "-T", partial, folders.kit]
+def build_install_command(folders: PodFolders, nonce: str) -> str:
+    """Return the command that unpacks the programs from a tar.gz on its standard input, all or nothing.
+
+    `nonce` keeps two launches at once apart; the programs of whichever comes first stay.
+    """
+    partial = f"{folders.kit}.{nonce}"
+    words: list[str | Raw] = ["mkdir", "-p", partial, Raw("&&"), "tar", "xz", "-C", partial, Raw("&&")]
+    words += [Raw("{"), "mv", "-T", partial, folders.kit, Raw("2>/dev/null || {")]
+    words += ["rm", "-rf", partial, Raw("&&"), "test", "-d", folders.kit, Raw("; }; }")]
     return command_line(words)
 
 

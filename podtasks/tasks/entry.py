@@ -67,6 +67,18 @@ def _local_failure(error: Exception) -> Exit:
     return Exit(f"error: {told}", code=told.exit_code)
 
 
+def _describe_misfit(loaded: object) -> str:
+    """Return why a loaded invoke.yaml would trip Invoke up, "" when it would not."""
+    if not isinstance(loaded, dict):
+        return "it must hold keys and values"
+    ours = loaded.get("podtasks")
+    if isinstance(ours, dict) and not all(isinstance(key, str) for key in ours):
+        return "the names under podtasks must be text"
+    invokes = [name for name in ("run", "tasks", "runners", "sudo", "timeouts") if name in loaded]
+    wrong = [name for name in invokes if not isinstance(loaded[name], dict)]
+    return f"{', '.join(wrong)} must hold keys and values" if wrong else ""
+
+
 def require_readable_settings() -> None:
     """Raise Exit when invoke.yaml is no YAML mapping, which Invoke itself would answer with a traceback.
 
@@ -78,7 +90,7 @@ def require_readable_settings() -> None:
     path = find_root(Path.cwd()) / "invoke.yaml"
     try:
         loaded = load_yaml(path.read_text(encoding="utf-8")) if path.exists() else None
-        problem = "" if loaded is None or isinstance(loaded, dict) else "it must hold keys and values"
+        problem = "" if loaded is None else _describe_misfit(loaded)
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).split())
     if problem:

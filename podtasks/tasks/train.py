@@ -39,7 +39,7 @@ def train(
     c: Context,
     config: str = "",
     force_restart: bool = False,
-    resume_from: str = "",
+    resume_from: str | None = None,
     branch: str = "",
     gpu: list[str] | None = None,
     args: str = "",
@@ -58,7 +58,9 @@ def train(
     from podtasks.flows.preflight import TrainRequest
 
     project = open_project(c, _settings_flags(gpu, args, code, when_done, keep, cloud))
-    request = TrainRequest(config, force_restart, resume_from or None, branch or None)
+    if resume_from == "":
+        raise UsageError("--resume-from is empty.", next_step="name a checkpoint, or leave the flag out")
+    request = TrainRequest(config, force_restart, resume_from, branch or None)
     plan, account = _plan(project, request)
     project.console.tell(_render(plan))
     if dry_run:
