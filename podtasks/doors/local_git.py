@@ -13,7 +13,6 @@ from podtasks.doors.git_questions import (
     current_branch,
     dirty_paths,
     find_root,
-    has_commit,
     head_commit,
     is_contained,
     path_exists_at,
@@ -26,20 +25,12 @@ from podtasks.pure.errors import CodeError
 
 __all__ = [
     "Revision",
-    "branch_tip",
-    "current_branch",
-    "dirty_paths",
     "find_root",
-    "has_commit",
-    "head_commit",
-    "is_contained",
     "known_host_lines",
     "open_pack",
     "path_exists_at",
-    "remote_tip",
     "resolve_revision",
     "shallow_commits",
-    "snapshot",
 ]
 
 LISTED_PATHS = 8

@@ -73,8 +73,8 @@ def load_settings(
         project_mapping: what stands under `podtasks` in invoke.yaml; None where nothing does.
         environ: the environment; `PODTASKS_GPU_COUNT` sets gpu_count, identity values have their own names.
         identity_mapping: what stands in .runpod.env; None where there is none.
-        flags: values of flags by name, with underscores: a setting's or identity value's name, or gpu,
-            max_price, pod, volume, ssh_key. None means that the flag was not given.
+        flags: values of flags by name, with underscores: a setting's or identity value's name, or gpu.
+            None means that the flag was not given.
         folder: the repository folder's name, which is the project's name unless one is set.
 
     Raises:

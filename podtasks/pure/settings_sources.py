@@ -15,13 +15,7 @@ PROJECT_FILE = "invoke.yaml"
 IDENTITY_FILE = ".runpod.env"
 DEFAULT = "default"
 PREFIX = "PODTASKS_"
-FLAG_KEYS = {
-    "gpu": "gpu_types",
-    "max_price": "max_usd_per_hour",
-    "pod": "POD_ID",
-    "volume": "NETWORK_VOLUME_ID",
-    "ssh_key": "SSH_KEY_PATH",
-}
+FLAG_KEYS = {"gpu": "gpu_types"}
 MAPPING_KEYS = frozenset({"env", "links"})
 NULLABLE_KEYS = frozenset(name for name, field in Settings.model_fields.items() if field.default is None) | {
     "requirements"

@@ -25,13 +25,11 @@ class TrainingConfig:
         path: where the file stands, as the user named it.
         output_dir: where training writes its checkpoints, relative to the clone or absolute.
         logging_dir: where training writes its event files, where the file says so.
-        mapping: the whole file.
     """
 
     path: str
     output_dir: str
     logging_dir: str | None
-    mapping: Mapping[object, object]
 
     @property
     def name(self) -> str:
@@ -64,7 +62,7 @@ def parse_training_config(
     if output_dir is None:
         raise _no_output_dir(path, output_dir_keys)
     logging_dir = _find_directory(mapping, path, logging_dir_keys, mount_path)
-    return TrainingConfig(path, output_dir, logging_dir, mapping)
+    return TrainingConfig(path, output_dir, logging_dir)
 
 
 def checkpoint_directory(settings: Settings, config: TrainingConfig, branch: str) -> str:
@@ -100,8 +98,10 @@ def available_configs(names: Sequence[str], wanted: str = "") -> str:
     if not names:
         return "There are no configurations in configs/ yet."
     listing = "".join(f"\n  {name}" for name in sorted(names))
-    nearest = find_nearest(wanted, names)
-    question = f"Did you mean {nearest}? " if nearest else ""
+    # By the names alone: the folder and the ending that all share would make any two look alike.
+    by_stem = {_stem(name): name for name in names}
+    nearest = find_nearest(_stem(wanted), by_stem)
+    question = f"Did you mean {by_stem[nearest]}? " if nearest else ""
     return f"{question}There are:{listing}"
 
 

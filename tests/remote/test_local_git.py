@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from podtasks.doors import git_snapshot, local_git
+from podtasks.doors import git_questions, git_snapshot, local_git
 from podtasks.pure.errors import CodeError
 
 HOSTILE = "a b'c\"d;$(touch pwned)\nline"
@@ -139,7 +139,7 @@ def test_hostile_branch_names_are_refused(repository: Path, origin: Path, branch
             with pytest.raises(CodeError, match="not a name git allows"):
                 local_git.resolve_revision(repository, code, branch, "main", str(origin))
     with pytest.raises(CodeError):
-        local_git.remote_tip(str(origin), branch, root=repository)
+        git_questions.remote_tip(str(origin), branch, root=repository)
     assert not list(repository.parent.rglob("pwned"))
 
 
@@ -158,11 +158,11 @@ def test_local_with_uncommitted_changes_is_refused_and_lists_them(repository: Pa
 def test_staged_renamed_and_strange_paths_are_dirty(repository: Path) -> None:
     git(repository, "mv", "train.py", "moved -> train.py")
     (repository / HOSTILE).write_text("")
-    assert sorted(local_git.dirty_paths(repository)) == sorted(["moved -> train.py", "train.py", HOSTILE])
+    assert sorted(git_questions.dirty_paths(repository)) == sorted(["moved -> train.py", "train.py", HOSTILE])
 
 
 def test_snapshot_of_a_clean_tree_is_head(repository: Path) -> None:
-    assert local_git.snapshot(repository) == git(repository, "rev-parse", "HEAD")
+    assert git_snapshot.snapshot(repository) == git(repository, "rev-parse", "HEAD")
 
 
 def test_snapshot_holds_staged_changed_deleted_and_untracked_files(repository: Path) -> None:
@@ -193,25 +193,25 @@ def test_snapshot_holds_staged_changed_deleted_and_untracked_files(repository: P
 
 def test_snapshot_of_the_same_content_is_the_same_commit(repository: Path) -> None:
     (repository / "train.py").write_text("print('changed')\n")
-    first = local_git.snapshot(repository)
+    first = git_snapshot.snapshot(repository)
     os.utime(repository / "train.py", (1, 1))
-    assert local_git.snapshot(repository) == first
+    assert git_snapshot.snapshot(repository) == first
 
 
 def test_snapshot_works_without_an_index_file(repository: Path) -> None:
     (repository / ".git/index").unlink()
     (repository / "new").write_text("")
-    assert "new" in git(repository, "ls-tree", "--name-only", local_git.snapshot(repository))
+    assert "new" in git(repository, "ls-tree", "--name-only", git_snapshot.snapshot(repository))
 
 
 def test_snapshot_refuses_large_untracked_files(repository: Path) -> None:
     with (repository / "data.bin").open("wb") as file:
         file.truncate(101 * 10**6)
     with pytest.raises(CodeError, match=r"data\.bin' \(101 MB\)") as error:
-        local_git.snapshot(repository)
+        git_snapshot.snapshot(repository)
     assert ".gitignore" in error.value.next_step
     (repository / ".gitignore").write_text("data.bin\n")
-    assert local_git.snapshot(repository)
+    assert git_snapshot.snapshot(repository)
 
 
 def test_snapshot_refuses_an_unfinished_merge(repository: Path) -> None:
@@ -223,7 +223,7 @@ def test_snapshot_refuses_an_unfinished_merge(repository: Path) -> None:
     commit_all(repository)
     subprocess.run(["git", "merge", "side"], cwd=repository, capture_output=True, check=False)
     with pytest.raises(CodeError, match=r"unfinished.*train\.py"):
-        local_git.snapshot(repository)
+        git_snapshot.snapshot(repository)
 
 
 def test_snapshot_of_another_branch_is_refused(repository: Path) -> None:
@@ -315,21 +315,21 @@ def test_origin_without_a_url_is_refused(repository: Path) -> None:
 def test_remote_without_the_branch_is_said(repository: Path, origin: Path) -> None:
     git(repository, "push", "-q", "origin", "main:refs/heads/x/refs/heads/gone")
     with pytest.raises(CodeError, match="no branch 'gone'") as error:
-        local_git.remote_tip(str(origin), "gone", root=repository)
+        git_questions.remote_tip(str(origin), "gone", root=repository)
     assert "git push -u origin gone" in error.value.next_step
 
 
 @pytest.mark.parametrize("url", ["--upload-pack=touch pwned", "ext::touch% pwned", "/nowhere", "a\nb"])
 def test_remote_that_cannot_be_reached_is_said(repository: Path, url: str) -> None:
     with pytest.raises(CodeError, match="could not be asked") as error:
-        local_git.remote_tip(url, "main", root=repository)
+        git_questions.remote_tip(url, "main", root=repository)
     assert "--code local" in error.value.next_step
     assert not (repository / "pwned").exists()
 
 
 def test_password_in_a_url_is_never_told(repository: Path) -> None:
     with pytest.raises(CodeError) as error:
-        local_git.remote_tip("http://ada:hunter2@127.0.0.1:1/x.git", "main", root=repository)
+        git_questions.remote_tip("http://ada:hunter2@127.0.0.1:1/x.git", "main", root=repository)
     assert "hunter2" not in str(error.value)
 
 
@@ -404,4 +404,4 @@ def test_pack_of_a_damaged_repository_is_an_error(repository: Path) -> None:
 def test_untracked_files_that_vanish_do_not_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (repository / "new").write_text("")
     monkeypatch.setattr(git_snapshot, "untracked_files", lambda _root: ["vanished", "new"])
-    assert local_git.snapshot(repository)
+    assert git_snapshot.snapshot(repository)

@@ -163,7 +163,7 @@ def test_identity_environment_goes_before_the_file() -> None:
     effective = load(None, {"POD_ID": "new", "RUNPOD_API_KEY": ""}, identity)
     assert row(effective, "POD_ID") == ("new", "environment POD_ID")
     assert effective.identity.runpod_api_key == Secret("rpa_file")
-    assert row(load(None, {}, identity, pod="other"), "POD_ID") == ("other", "flag --pod")
+    assert row(load(None, {}, identity, POD_ID="other"), "POD_ID") == ("other", "flag --pod-id")
 
 
 @pytest.mark.parametrize("value", ["", "  ", "your_api_key_here", "YOUR_KEY", "<key>", "changeme", "xxxx", "..."])

@@ -49,9 +49,8 @@ def test_parse_finds_the_directories_where_the_keys_say(text: str, output_dir: s
     assert (config.output_dir, config.logging_dir) == (output_dir, logging_dir)
 
 
-def test_parse_keeps_the_whole_mapping_and_the_name() -> None:
+def test_parse_keeps_the_path_and_the_name() -> None:
     config = parse("output_dir: out\nbatch_size: 24\n")
-    assert config.mapping == {"output_dir": "out", "batch_size": 24}
     assert (config.path, config.name) == (PATH, "baseline_whisper_small")
 
 
@@ -134,7 +133,7 @@ def test_parse_goes_by_the_mount_path() -> None:
 )
 def test_checkpoint_directory_fills_the_pattern(output_dir: str, pattern: str, branch: str, expected: str) -> None:
     settings = Settings(project="speech", checkpoint_dir=pattern)
-    config = TrainingConfig(PATH, output_dir, None, {})
+    config = TrainingConfig(PATH, output_dir, None)
     assert checkpoint_directory(settings, config, branch) == expected
 
 
@@ -149,7 +148,7 @@ def test_checkpoint_directory_fills_the_pattern(output_dir: str, pattern: str, b
 def test_checkpoint_directory_refuses_what_is_not_on_the_volume(pattern: str, branch: str, said: str) -> None:
     settings = Settings(project="speech", checkpoint_dir=pattern)
     with pytest.raises(ConfigError, match=said) as failure:
-        checkpoint_directory(settings, TrainingConfig(PATH, "out", None, {}), branch)
+        checkpoint_directory(settings, TrainingConfig(PATH, "out", None), branch)
     assert "podtasks.checkpoint_dir" in failure.value.next_step
 
 
@@ -158,6 +157,8 @@ def test_available_configs_lists_all_and_names_the_nearest() -> None:
     assert available_configs(names, "configs/digit.yaml") == (
         "Did you mean configs/digits.yaml? There are:\n  configs/baseline.yaml\n  configs/digits.yaml"
     )
+    assert available_configs(names, "digits").startswith("Did you mean configs/digits.yaml?")
+    assert available_configs(["configs/reference.yaml"], "configs/nope.yaml").startswith("There are:")
     assert available_configs(names, "zzz").startswith("There are:")
     assert available_configs(names).startswith("There are:")
 
