@@ -89,7 +89,7 @@ class LogView:
     Args:
         on_begin: called once the pod knows that its log is followed.
         show: takes log bytes as they come.
-        copy_path: the file that gets the same bytes.
+        copy_path: the file that gets the same bytes, None for no copy.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class LogView:
         *,
         on_begin: Callable[[], None],
         show: Callable[[bytes], None],
-        copy_path: Path,
+        copy_path: Path | None,
         report: Reporter,
         clock: Clock,
     ) -> None:
@@ -111,7 +111,7 @@ class LogView:
         self._run = run
         self._on_begin = on_begin
         self._show = show
-        self._copy_path: Path | None = copy_path
+        self._copy_path = copy_path
         self._report = report
         self._clock = clock
         self._offset = run.log_start
