@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import graphql
 import pytest
 from graphql.language.ast import FieldNode, OperationDefinitionNode
@@ -51,8 +53,14 @@ def test_answer_parsed(gpu: dict[str, object], secure: bool, offer: GpuOffer) ->
 
 
 def test_answer_keeps_the_order_asked_and_leaves_unknown_types_out() -> None:
-    answer = {"g2": [answer_for(id="C")], "g0": [answer_for(id="A")], "g1": [], "g3": None}
-    assert [offer.id for offer in parse_offers(answer, ["A", "B", "C", "D"], secure=True)] == ["A", "C"]
+    answer = {"g2": [answer_for(id="C")], "g0": [answer_for(id="A")], "g1": []}
+    assert [offer.id for offer in parse_offers(answer, ["A", "B", "C"], secure=True)] == ["A", "C"]
+
+
+@pytest.mark.parametrize("answer", [{}, {"g0": None}])
+def test_answer_without_a_list_is_no_answer(answer: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError)):
+        parse_offers(answer, ["A"], secure=True)
 
 
 def choose(*offers: GpuOffer, gpu_count: int = 1, cap: float = 1.0) -> list[str]:

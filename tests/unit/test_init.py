@@ -30,7 +30,10 @@ def test_files_written_give_the_settings_that_hold_without_them(tmp_path: Path) 
     assert isinstance(mapping, dict)
     identity = read_identity(tmp_path / ".runpod.env.example")
     written = load_settings(mapping.get("podtasks"), {}, identity, {}, folder="demo")
-    assert written.settings == load_settings(None, {}, None, {}, folder="demo").settings
+    # The only setting that is written out: the default cap is below what the default GPU costs.
+    assert mapping == {"podtasks": {"max_usd_per_hour": 0.8}}
+    capped = load_settings({"max_usd_per_hour": 0.8}, {}, None, {}, folder="demo")
+    assert written.settings == capped.settings
     assert written.identity == load_settings(None, {}, None, {}, folder="demo").identity
 
 

@@ -55,7 +55,7 @@ def test_programs_installed_and_run_by_a_real_shell_in_a_hostile_folder(tmp_path
     partial = Path(f"{folders.kit}.partial")
     partial.mkdir()
     (partial / "left by a broken upload").touch()
-    installed = shell(build_install_command(folders), build_archive({"echo.py": PROGRAM}))
+    installed = shell(build_install_command(folders, "1a2b"), build_archive({"echo.py": PROGRAM}))
     assert (installed.returncode, installed.stderr) == (0, b"")
     assert shell(build_presence_command(folders)).returncode == 0
     assert [path.name for path in Path(folders.kit).iterdir()] == ["echo.py"]
@@ -67,7 +67,7 @@ def test_programs_installed_and_run_by_a_real_shell_in_a_hostile_folder(tmp_path
 def test_upload_cut_short_leaves_no_programs(tmp_path: Path) -> None:
     folders = build_folders(str(tmp_path), "/workspace", {"echo.py": PROGRAM})
     archive = build_archive({"echo.py": bytes(range(256)) * 400})
-    assert shell(build_install_command(folders), archive[: len(archive) // 2]).returncode != 0
+    assert shell(build_install_command(folders, "1a2b"), archive[: len(archive) // 2]).returncode != 0
     assert shell(build_presence_command(folders)).returncode == 1
 
 
