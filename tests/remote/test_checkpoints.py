@@ -443,3 +443,16 @@ def test_fifty_checkpoints_of_100_gb_take_no_time(clone: Path, out: Path) -> Non
     start = time.monotonic()
     assert found(clone) == ("checkpoint-1", 1)
     assert time.monotonic() - start < 1.0  # 0.1 s here; a loaded machine gets ten times that
+
+
+@pytest.mark.parametrize("kept", [1, 9, 20])
+@pytest.mark.parametrize("name", ["config.json", "rng_state.json"])
+def test_json_file_cut_anywhere_makes_a_checkpoint_incomplete(clone: Path, out: Path, name: str, kept: int) -> None:
+    text = json.dumps({"vocab_size": 12, "words": ["a", "b"]})
+    for step in (1, 2):
+        write_trainer(out / f"checkpoint-{step}", step)
+        (out / f"checkpoint-{step}" / name).write_text(text)
+    (out / "checkpoint-2" / name).write_text(text[:kept])
+    path, step = found(clone)
+    assert (path, step) == ("checkpoint-1", 1)
+    assert [name in why and "JSON" in why for why in skipped(clone).values()] == [True]
