@@ -68,8 +68,8 @@ def try_git(
         )
     except FileNotFoundError as error:
         if not root.is_dir():
-            raise CodeError(f"There is no directory {root}.", next_step="Check the path.") from error
-        raise CodeError("git is not installed.", next_step="Install git, then run this again.") from error
+            raise CodeError(f"There is no directory {root}.", next_step="check the path") from error
+        raise CodeError("git is not installed.", next_step="install git, then the same command again") from error
 
 
 def run_git(root: Path, words: Sequence[str], *, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> str:
@@ -82,7 +82,7 @@ def run_git(root: Path, words: Sequence[str], *, stdin: bytes = b"", extra: Mapp
     if done.returncode != 0:
         raise CodeError(
             f"git {words[0]} failed in {root}: {last_words(done.stderr)}",
-            next_step=f"Run `git {words[0]}` in that directory yourself to see more.",
+            next_step=f"git {words[0]} in that directory shows more",
         )
     return os.fsdecode(done.stdout)
 

@@ -44,7 +44,7 @@ def open_pack(root: Path, commit: str, have: Iterable[str]) -> Iterator[subproce
             if complaint and process.wait() != 0:
                 raise CodeError(
                     f"git could not pack {commit[:12]}: {last_words(complaint)}.",
-                    next_step="Check the repository with `git fsck`, then run this again.",
+                    next_step="git fsck, then the same command again",
                 )
         finally:
             if process.poll() is None:

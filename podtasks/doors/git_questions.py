@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -25,15 +26,16 @@ def find_root(directory: Path) -> Path:
     if done.returncode == 0 and done.stdout:
         return Path(os.fsdecode(done.stdout).removesuffix("\n"))
     if read_line(directory, ["rev-parse", "--is-bare-repository"]) == "true":
-        raise CodeError(f"{directory} is a bare git repository.", next_step="Run this in a checkout of it.")
+        raise CodeError(f"{directory} is a bare git repository.", next_step="the same command in a checkout of it")
     if b"dubious ownership" in done.stderr:
         raise CodeError(
             f"git does not trust {directory}: somebody else owns it.",
-            next_step=f'Type `git config --global --add safe.directory "{directory}"`, then run this again.',
+            next_step=f"git config --global --add safe.directory {shlex.quote(str(directory))}, "
+            "then the same command again",
         )
     raise CodeError(
         f"{directory} is not in a git repository; a run must name the exact code it trains.",
-        next_step='Type `git init && git add -A && git commit -m "Start"`, then run this again.',
+        next_step='git init && git add -A && git commit -m "Start", then the same command again',
     )
 
 
@@ -48,7 +50,7 @@ def head_commit(root: Path) -> str:
     if commit is None:
         raise CodeError(
             f"Nothing has been committed in {root} yet.",
-            next_step='Type `git add -A && git commit -m "Start"`, then run this again.',
+            next_step='git add -A && git commit -m "Start", then the same command again',
         )
     return commit
 
@@ -101,7 +103,7 @@ def require_branch_name(root: Path, branch: str) -> None:
     if refused or try_git(root, ["check-ref-format", f"refs/heads/{branch}"]).returncode != 0:
         raise CodeError(
             f"{branch!r} is not a name git allows for a branch.",
-            next_step="Give the branch's own name with --branch, as `git branch` prints it.",
+            next_step="--branch with the branch's own name, as git branch prints it",
         )
 
 
@@ -123,8 +125,8 @@ def remote_tip(url: str, branch: str, *, root: Path | None = None) -> str:
             return commit
     raise CodeError(
         f"There is no branch {branch!r} at {without_password(url)}.",
-        next_step=f"Push it (`git push -u origin {branch}`), or name another with --branch, "
-        "or send your local commit with --code local.",
+        next_step=f"git push -u origin {branch}, or name another with --branch, "
+        "or send your local commit with --code local",
     )
 
 
@@ -155,6 +157,6 @@ def _ask_remote(root: Path, url: str, words: list[str], timeout_s: float) -> sub
         reason = last_words(done.stderr)
     raise CodeError(
         f"The repository {without_password(url)} could not be asked: {reason}.",
-        next_step=f"Check that `git ls-remote {without_password(url)}` works here, "
-        "or send your local commit instead with --code local.",
+        next_step=f"git ls-remote {without_password(url)} must work here; "
+        "or send your local commit with --code local",
     )

@@ -62,7 +62,7 @@ def _require_no_conflicts(root: Path) -> None:
         path = unmerged.split("\0")[0].partition("\t")[2]
         raise CodeError(
             f"A merge is unfinished: {path!r} still has conflicts.",
-            next_step="Resolve the conflicts (`git status` lists them), then run this again.",
+            next_step="resolve the conflicts (git status lists them), then the same command again",
         )
 
 
@@ -75,7 +75,7 @@ def _require_small_untracked_files(root: Path) -> None:
     raise CodeError(
         f"The untracked files that a snapshot would take along come to {total_mb:.0f} MB; "
         f"the limit is {UNTRACKED_LIMIT_MB} MB. The largest: {largest}.",
-        next_step="Add data and outputs to .gitignore (data has its own way to the pod), then run this.",
+        next_step="add data and outputs to .gitignore (data has its own way to the pod), then the same command again",
     )
 
 

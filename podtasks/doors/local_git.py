@@ -82,7 +82,7 @@ def resolve_revision(
         return _resolve_origin(root, branch_flag, setting_branch, repository_url)
     if code in ("local", "snapshot"):
         return _resolve_local(root, code, branch_flag, setting_branch)
-    raise CodeError(f"--code {code!r} is unknown.", next_step="Use --code local, snapshot or origin.")
+    raise CodeError(f"--code {code!r} is unknown.", next_step="--code local, snapshot or origin")
 
 
 def _resolve_local(root: Path, code: str, branch_flag: str | None, setting_branch: str | None) -> Revision:
@@ -95,12 +95,12 @@ def _resolve_local(root: Path, code: str, branch_flag: str | None, setting_branc
         if not checked_out:
             raise CodeError(
                 f"A snapshot is of the checked-out work tree, and that is {_on(current)}, not {branch!r}.",
-                next_step=f"Type `git switch {branch}` first, or drop --branch, or use --code local.",
+                next_step=f"git switch {branch} first, or leave --branch out, or use --code local",
             )
         commit = snapshot(root)
         return Revision(root, commit, branch, code, _subject(root, commit), dirty, notes)
     if checked_out:
-        _require_clean(dirty, "would not be trained", "Commit them, or take them along with --code snapshot.")
+        _require_clean(dirty, "would not be trained", "commit them, or take them along with --code snapshot")
         commit = head_commit(root)
     else:
         commit = _require_tip(root, branch)
@@ -114,7 +114,7 @@ def _resolve_origin(
     if not repository_url:
         raise CodeError(
             "--code origin needs the address of the repository, and none is set.",
-            next_step="Set repository under podtasks in invoke.yaml, or use --code local.",
+            next_step="set podtasks.repository in invoke.yaml, or use --code local",
         )
     current = current_branch(root)
     branch = branch_flag or setting_branch or current or "main"
@@ -122,11 +122,11 @@ def _resolve_origin(
         choice = f"--branch {current} or --branch {branch}" if current else f"--branch {branch}"
         raise CodeError(
             f"You are {_on(current)}, but the settings say to train {branch!r}.",
-            next_step=f"Say which: {choice}.",
+            next_step=f"say which: {choice}",
         )
     dirty = dirty_paths(root)
     if current == branch:
-        advice = "Commit and push them, or take them along with --code snapshot."
+        advice = "commit and push them, or take them along with --code snapshot"
         _require_clean(dirty, f"are not at {without_password(repository_url)}", advice)
     tip = remote_tip(repository_url, branch, root=root)
     notes = _require_pushed(root, tip, branch, repository_url) if current == branch else ()
@@ -140,7 +140,7 @@ def _require_pushed(root: Path, tip: str, branch: str, url: str) -> tuple[str, .
     if not is_contained(root, head, tip, url=url, branch=branch):
         raise CodeError(
             f"Commit {head[:12]} is not pushed: {branch!r} at {without_password(url)} is at {tip[:12]}.",
-            next_step="Type `git push`, then run this again; or send the local commit with --code local.",
+            next_step="git push, then the same command again; or send the local commit with --code local",
         )
     if head == tip:
         return ()
@@ -161,7 +161,7 @@ def _require_tip(root: Path, branch: str) -> str:
     if tip is None:
         raise CodeError(
             f"There is no local branch {branch!r}.",
-            next_step=f"Type `git branch` to see them; `git fetch && git switch {branch}` gets a remote one.",
+            next_step=f"git branch lists them; git fetch && git switch {branch} gets a remote one",
         )
     return tip
 

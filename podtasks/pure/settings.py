@@ -132,7 +132,7 @@ def _settings_error(problems: list[str]) -> SettingsError:
     listing = "".join(f"\n  {problem}" for problem in problems)
     return SettingsError(
         f"The settings have {count}:{listing}",
-        next_step="correct what is listed; `inv settings` then shows each value and where it comes from",
+        next_step="correct what is listed; inv settings then shows each value and where it comes from",
     )
 
 

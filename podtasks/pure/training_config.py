@@ -114,7 +114,7 @@ def _load_mapping(text: str, path: str) -> Mapping[object, object]:
         found = "is empty" if value is None else f"holds a {type(value).__name__}"
         raise ConfigError(
             f"{path} {found}, where keys and values are needed.",
-            next_step=f"write the training's settings into {path} as `key: value` lines",
+            next_step=f"write the training's settings into {path} as lines of key: value",
         )
     return value
 
@@ -141,7 +141,7 @@ def _require_directory(value: object, key: str, path: str, mount_path: str) -> s
         shown = f" {_shown(value)}" if isinstance(value, str) else ""
         raise ConfigError(
             f"{path}: {key}{shown} {problem}.",
-            next_step=f"write a folder such as `checkpoints/{_stem(path)}` under {key} in {path}",
+            next_step=f"write a folder such as checkpoints/{_stem(path)} under {key} in {path}",
         )
     return str(value)
 

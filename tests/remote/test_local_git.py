@@ -309,7 +309,7 @@ def test_origin_on_another_branch_asks_which(repository: Path, origin: Path) -> 
 def test_origin_without_a_url_is_refused(repository: Path) -> None:
     with pytest.raises(CodeError, match="none is set") as error:
         local_git.resolve_revision(repository, "origin", None, "main", None)
-    assert "Set repository under podtasks" in error.value.next_step
+    assert "set podtasks.repository" in error.value.next_step
 
 
 def test_remote_without_the_branch_is_said(repository: Path, origin: Path) -> None:
