@@ -157,6 +157,5 @@ def _ask_remote(root: Path, url: str, words: list[str], timeout_s: float) -> sub
         reason = last_words(done.stderr)
     raise CodeError(
         f"The repository {without_password(url)} could not be asked: {reason}.",
-        next_step=f"git ls-remote {without_password(url)} must work here; "
-        "or send your local commit with --code local",
+        next_step=f"git ls-remote {without_password(url)} must work here; or send your local commit with --code local",
     )

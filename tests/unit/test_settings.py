@@ -241,7 +241,7 @@ def test_one_problem_says_what_to_do_next() -> None:
     assert str(failure.value) == (
         "The settings have one problem:\n"
         "  invoke.yaml: podtasks.gpu_count: must be at least 1 (it is 0)\n"
-        "Next: correct what is listed; `inv settings` then shows each value and where it comes from"
+        "Next: correct what is listed; inv settings then shows each value and where it comes from"
     )
 
 
