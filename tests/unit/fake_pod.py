@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -90,6 +90,33 @@ class FakeProcess:
     def close(self) -> None:
         """Hang up."""
         self.closed = True
+
+
+def leased(**answer: object) -> FakeProcess:
+    """Return a preparation that has taken the pod for this launch."""
+    whole = {"ok": True, "token": "t0ken", "holder": None, "clone_commits": [], "installed": [], **answer}
+    return FakeProcess(line=json.dumps(whole).encode() + b"\n")
+
+
+def refused_lease(holder: Mapping[str, object] | None, **answer: object) -> FakeProcess:
+    """Return a preparation that could not take the pod, because of this holder or of what else it answers."""
+    whole = {"error": "Another run or launch holds the pod.", "ok": False, "holder": holder, **answer}
+    return FakeProcess(line=json.dumps(whole).encode() + b"\n")
+
+
+def launched(**answer: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what launch.py answers when the run that it is asked for has started."""
+    return lambda question: {
+        "run_id": question["run_id"],
+        "run_dir": f"/workspace/runs/{question['run_id']}",
+        "log": "/workspace/logs/current.log",
+        "log_start": 170,
+        "session": "train",
+        "archived": None,
+        "linked": [],
+        "notes": [],
+        **answer,
+    }
 
 
 class FakePod:
@@ -198,7 +225,7 @@ class FakeShell:
         words = shlex.split(command)
         if words[:2] == ["test", "-d"]:
             return Output(0 if self._pod.installed else 1, b"", b"")
-        if words[:2] == ["rm", "-rf"]:
+        if "tar" in words and "xz" in words:
             assert b"".join(chunks), "nothing was uploaded"
             self._pod.installed = True
             self._pod.uploads += 1
