@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from pathlib import Path
 
@@ -20,6 +21,15 @@ TIMEOUT = PodTimeoutError(
     "Pod p1 did not answer.", means="It was stopped, so no GPU is billed.", next_step="run the same command again"
 )
 
+FAILURES: dict[str, BaseException] = {
+    "ours": TIMEOUT,
+    "interrupt": KeyboardInterrupt(),
+    "bug": ZeroDivisionError("a bug"),
+    "disk": OSError(errno.ENOSPC, "No space left on device", ".podtasks/run.json"),
+    "folder": PermissionError(errno.EACCES, "Permission denied", "/root/configs"),
+    "text": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+}
+
 
 @entry.task(help={"how": "what to raise", "dry-run": "nothing"}, iterable=["gpu"])
 def fail(c: Context, how: str = "", dry_run: bool = False, gpu: list[str] | None = None) -> None:
@@ -28,7 +38,7 @@ def fail(c: Context, how: str = "", dry_run: bool = False, gpu: list[str] | None
     if dry_run:
         print(f"gpu={gpu}")
         return
-    raise {"ours": TIMEOUT, "interrupt": KeyboardInterrupt(), "bug": ZeroDivisionError("a bug")}[how]
+    raise FAILURES[how]
 
 
 def run(*words: str) -> int:
@@ -55,6 +65,21 @@ def test_interrupt_becomes_exit_130() -> None:
         fail(Context(), how="interrupt")
     assert caught.value.code == 130 == 128 + signal.SIGINT
     assert "interrupted" in str(caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"), [("disk", ".podtasks/run.json"), ("folder", "/root/configs"), ("text", "invalid start byte")]
+)
+def test_trouble_with_a_file_of_this_machine_is_named_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], how: str, says: str
+) -> None:
+    assert run("fail", "--how", how) == errors.InstallationError.exit_code
+    told = capsys.readouterr().err
+    assert told.startswith("error: This machine refused: ")
+    assert says in told.splitlines()[0]
+    assert "A training that was launched goes on" in told
+    assert "Next: " in told
+    assert "Traceback" not in told
 
 
 def test_bug_is_not_dressed_up_as_an_error_of_the_user() -> None:
