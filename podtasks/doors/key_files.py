@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import stat
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +44,20 @@ def make_key_pair(comment: str) -> KeyPair:
 
 def ensure_login_key(path: Path) -> Path:
     """Make a login key at `path`, with its public half beside it, unless there is one; return `path`."""
-    if not path.exists():
-        pair = make_key_pair("podtasks-local-cloud")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(path.name + ".pub").write_text(pair.public + "\n")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if path.exists():
+        return path
+    pair = make_key_pair("podtasks-local-cloud")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, whole = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
         with os.fdopen(descriptor, "w") as file:
             file.write(pair.private.reveal())
+        # Of two at once the first one's key stays, and only its public half is written.
+        with contextlib.suppress(FileExistsError):
+            os.link(whole, path)
+            path.with_name(path.name + ".pub").write_text(pair.public + "\n")
+    finally:
+        os.unlink(whole)
     return path
 
 
@@ -59,15 +68,19 @@ def require_login_key(path: Path) -> str:
     """
     expanded = path.expanduser()
     if not expanded.is_file():
-        raise _key_error(f"There is no SSH key at {path}.", "make one with: ssh-keygen -t ed25519")
-    mode = stat.S_IMODE(expanded.stat().st_mode)
-    if mode & 0o077:
-        raise _key_error(f"The SSH key {path} can be read by others (mode {mode:o}).", f"chmod 600 {path}")
-    text = expanded.read_bytes()
-    if b"PRIVATE KEY-----" not in text:
+        raise _key_error(
+            f"There is no SSH key at {path}.",
+            f"make one with: ssh-keygen -t ed25519 -f {shlex.quote(str(path))}; or set SSH_KEY_PATH in .runpod.env",
+        )
+    if b"PRIVATE KEY-----" not in expanded.read_bytes():
         raise _key_error(
             f"{path} is not a private SSH key.",
             "set SSH_KEY_PATH to the private half (the file without .pub)",
+        )
+    mode = stat.S_IMODE(expanded.stat().st_mode)
+    if mode & 0o077:
+        raise _key_error(
+            f"The SSH key {path} can be read by others (mode {mode:o}).", f"chmod 600 {shlex.quote(str(path))}"
         )
     return _public_half(expanded, path)
 

@@ -62,6 +62,13 @@ class ProjectFiles:
         # A folder's time changes with the files made in it: at the launch, and when a record is replaced.
         return max(folders, key=lambda path: path.stat().st_mtime, default=None)
 
+    def name_from_here(self, name: str) -> str:
+        """Return a file that the user named as it is named from the root: it may be meant from where they are."""
+        here = Path.cwd() / name
+        if not name or not here.is_file():
+            return name
+        return os.path.relpath(here.resolve(), self.root.resolve())
+
     def config_names(self) -> list[str]:
         """Return the training configurations there are, relative to the root."""
         paths = (path for pattern in ("*.yaml", "*.yml") for path in (self.root / "configs").glob(pattern))

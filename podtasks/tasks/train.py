@@ -60,7 +60,7 @@ def train(
     project = open_project(c, _settings_flags(gpu, args, code, when_done, keep, cloud))
     if resume_from == "":
         raise UsageError("--resume-from is empty.", next_step="name a checkpoint, or leave the flag out")
-    request = TrainRequest(config, force_restart, resume_from, branch or None)
+    request = TrainRequest(project.files.name_from_here(config), force_restart, resume_from, branch or None)
     plan, account = _plan(project, request)
     project.console.tell(_render(plan))
     if dry_run:

@@ -453,6 +453,6 @@ def test_json_file_cut_anywhere_makes_a_checkpoint_incomplete(clone: Path, out: 
         write_trainer(out / f"checkpoint-{step}", step)
         (out / f"checkpoint-{step}" / name).write_text(text)
     (out / "checkpoint-2" / name).write_text(text[:kept])
-    path, step = found(clone)
-    assert (path, step) == ("checkpoint-1", 1)
+    best, number = found(clone)
+    assert (best, number) == ("checkpoint-1", 1)
     assert [name in why and "JSON" in why for why in skipped(clone).values()] == [True]

@@ -51,19 +51,20 @@ def test_stale_port_that_leads_to_another_machine_is_left_for_the_new_one(world:
 @pytest.mark.parametrize("trouble", [OTHER_MACHINE, BROKEN])
 def test_trouble_that_lasts_ends_after_a_minute(world: World, pod: FakePod, trouble: TransportError) -> None:
     pod.connects = [trouble] * 1000
-    world.api.on("find_pod pod1", make_pod())
+    world.api.on("find_pod pod1", make_pod()).on("stop_pod pod1", None)
     began = world.clock.now()
-    with pytest.raises(type(trouble)):
+    with pytest.raises(type(trouble)) as caught:
         connect_to(world, make_pod())
     assert CONNECT_PATIENCE_S <= world.clock.now() - began < CONNECT_PATIENCE_S + 4
     assert len(pod.reached) < 40
-    assert world.api.orders() == [], "who may be another's machine is not stopped"
+    assert world.api.orders() == ["stop_pod pod1"]
+    assert caught.value.means == "No training was started. The pod was stopped, so no GPU is billed."
 
 
 def test_patience_begins_with_the_first_answer_and_not_while_the_pod_boots(world: World, pod: FakePod) -> None:
     pod.connects = [OTHER_MACHINE] * 1000
     pod.greeting = set()
-    world.api.on("find_pod pod1", make_pod())
+    world.api.on("find_pod pod1", make_pod()).on("stop_pod pod1", None)
     slow = world.clock.now() + 500
 
     def greet(endpoint: SshEndpoint, timeout_s: float) -> str | None:
@@ -77,11 +78,15 @@ def test_patience_begins_with_the_first_answer_and_not_while_the_pod_boots(world
     assert len(pod.reached) > 10
 
 
-def test_key_that_is_not_accepted_is_told_at_once(world: World, pod: FakePod) -> None:
+@pytest.mark.parametrize("may_stop", [True, False])
+def test_key_that_is_not_accepted_is_told_at_once(world: World, pod: FakePod, may_stop: bool) -> None:
     pod.connects = [REFUSED]
     world.api.on("find_pod pod1", make_pod())
+    if may_stop:
+        world.api.on("stop_pod pod1", None)
     with pytest.raises(SshRefusedError):
-        connect_to(world, make_pod())
+        connect_to(world, make_pod(), may_stop=may_stop)
+    assert world.api.orders() == (["stop_pod pod1"] if may_stop else [])
     assert world.clock.sleeps == []
     assert len(pod.reached) == 1
 

@@ -110,7 +110,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.setattr(f"{git}.find_root", lambda root: check.top or root)
     monkeypatch.setattr(f"{git}.resolve_revision", resolve)
     monkeypatch.setattr(f"{git}.path_exists_at", exists_at)
-    monkeypatch.setattr("podtasks.flows.preflight.read_pod_programs", lambda: dict.fromkeys(BOOT_FILES, b"true"))
+    monkeypatch.setattr("podtasks.flows.place.read_pod_programs", lambda: dict.fromkeys(BOOT_FILES, b"true"))
     check.settings["gpu_types"] = ["NVIDIA GeForce RTX 4090", "NVIDIA A100 80GB PCIe"]
     return check
 
