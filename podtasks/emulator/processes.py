@@ -156,13 +156,16 @@ class Processes:
     def _members(self, pod: Pod, *known: int) -> list[ProcessIdentity]:
         """Return the processes of a pod: those that know its environment file, and all their descendants."""
         psutil: Any = importlib.import_module("psutil")
-        marker = f"{self._layout.container_disk(pod)}/environ"
+        root = self._layout.container_disk(pod)
+        marker = f"{root}/environ"
         found = set(known)
         parents: dict[int, int] = {}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 parents[process.pid] = process.ppid()
-                if process.environ().get("PODTASKS_ENVIRON_FILE") == marker:
+                # sshd wipes its environment, but shows the configuration it was started with.
+                configured = f"{root}/etc/ssh/" in " ".join(process.cmdline())
+                if configured or process.environ().get("PODTASKS_ENVIRON_FILE") == marker:
                     found.add(process.pid)
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more

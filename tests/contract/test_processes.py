@@ -53,7 +53,9 @@ def test_every_process_of_a_plain_pod_ends_with_it(plain: Pods) -> None:
     volume = Path(plain.emulator.inside(pod_id)["volume"])
     plain.ssh(pod_id, 'tmux new-session -d "echo \\$\\$ > $PODTASKS_VOLUME/tmux.pid; exec sleep 600"')
     plain.ssh(pod_id, 'setsid -f sh -c "echo \\$\\$ > $PODTASKS_VOLUME/setsid.pid; exec sleep 600" > /dev/null 2>&1')
-    files = [volume / "tmux.pid", volume / "setsid.pid"]
+    disk = Path(plain.emulator.inside(pod_id)["disk"])
+    (volume / "sshd.pid").write_text((disk / "run/sshd.pid").read_text())
+    files = [volume / "tmux.pid", volume / "setsid.pid", volume / "sshd.pid"]
     wait_for(lambda: all(file.exists() and file.read_text().strip() for file in files), "both run")
     plain.try_ssh(pod_id, f"runpodctl pod stop {pod_id}")
     plain.wait_until_ended(pod_id)
