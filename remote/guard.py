@@ -50,7 +50,7 @@ class Guard(Ends):
             return self.refusal()
         if self.holder is not None:
             # Who launched is about to follow: a run that ends at once must not be stopped unseen.
-            self.holder.role = "follow"
+            self.holder.role = "launch"
         lease = self.lease or {}
         self.take_run(connection, request, lease)
         if not again or "hours" not in self.deadlines:

@@ -17,6 +17,8 @@ from pod_environ import container_directory, read_setting
 LEAST_GRACE_S = 30.0
 FINISH_TIMEOUT_S = 60.0
 NEVER = float("-inf")
+# Who hears of a run's end: followers of its log, and the launcher, who is about to become one.
+LISTENERS = ("follow", "launch")
 
 
 class Ends(Loop):
@@ -39,9 +41,10 @@ class Ends(Loop):
 
     def on_hang_up(self, connection: Connection) -> None:
         """Take back what a client held."""
-        if connection.role == "follow":
+        if connection.role == "follow" and self.stopping is None:
             self.follower_lost_at = time.monotonic()
-            self.follower_left()
+        if connection.role in LISTENERS:
+            self.listener_left()
         if connection is self.holder:
             self.holder_left()
 
@@ -118,21 +121,25 @@ class Ends(Loop):
         self.deadlines.pop("kill", None)
         ended = {"event": "ended", "run_id": run["run_id"], "exit_code": exit_code, "reason": reason}
         for connection in list(self.connections.values()):
-            if connection.role == "follow":
+            if connection.role in LISTENERS:
                 connection.send(ended)
         if run["when_done"] != "keep":
             self.stop(f"run {run['run_id']} ended: {reason}", str(run["when_done"]))
         self.save()
 
-    def follower_left(self) -> None:
-        """Stop the pod without more ado once the last follower has gone."""
-        if "followers" in self.deadlines and not self.count_followers():
+    def listener_left(self) -> None:
+        """Stop the pod without more ado once the last listener has gone and none is on its way back."""
+        if "followers" in self.deadlines and not self.count_followers() and not self.is_follower_returning():
             del self.deadlines["followers"]
             self.on_followers()
 
     def count_followers(self) -> int:
         """Return how many clients follow a log."""
-        return sum(connection.role == "follow" for connection in self.connections.values())
+        return sum(connection.role in LISTENERS for connection in self.connections.values())
+
+    def is_follower_returning(self) -> bool:
+        """Say whether a follower's link has just broken: then it is on its way back for the end of the log."""
+        return time.monotonic() < self.follower_lost_at + seconds("PODTASKS_RETURN_S", 5)
 
     # Stopping the pod
 
@@ -143,10 +150,8 @@ class Ends(Loop):
         say(f"the pod will {action}: {reason}")
         self.stopping = {"reason": reason, "action": action}
         self.deadlines.clear()
-        # One whose link has just broken is on its way back for the end of the log.
-        return_s = seconds("PODTASKS_RETURN_S", 5)
-        returning = time.monotonic() < self.follower_lost_at + return_s
-        wait_s = return_s if returning else seconds("PODTASKS_FOLLOWERS_S", 3)
+        returning = self.is_follower_returning()
+        wait_s = seconds("PODTASKS_RETURN_S", 5) if returning else seconds("PODTASKS_FOLLOWERS_S", 3)
         self.set_deadline("followers", wait_s if returning or self.count_followers() else 0)
         self.save()
 

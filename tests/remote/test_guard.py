@@ -199,6 +199,24 @@ def test_a_follower_whose_link_broke_just_before_the_end_is_waited_for(pod: Fake
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
+def test_a_launcher_that_hangs_up_does_not_end_the_wait_for_a_follower_that_returns(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_RETURN_S="30")
+    launcher, token = pod.prepare()
+    run, follower = pod.client(), pod.client()
+    run.ask("run", token=token, pid=0, run=a_run(pod))
+    follower.ask("follow", run_id="r-1")
+    follower.close()
+    wait_until(lambda: pod.status()["followers"] == 1, "the broken link")
+    run.ask("ended", exit_code=0, reason="finished")
+    launcher.close()
+    wait_until(lambda: pod.status()["followers"] == 0, "the launcher to be gone")
+    assert not pod.stops.exists()
+    again = pod.client()
+    again.ask("follow", run_id="r-1")
+    again.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
 def test_a_follower_that_hangs_does_not_keep_the_pod(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_FOLLOWERS_S="0.1")
     run, follower = start_run(pod), pod.client()
