@@ -112,6 +112,7 @@ class Guard(Ends):
             "lease": self.public_lease(),
             "hours_left": None if hours_left_s is None else hours_left_s / 3600,
             "followers": self.count_followers(),
+            "followers_wait_s": self.left_s("followers"),
             "stopping": None if self.stopping is None else self.stopping["reason"],
             "last_run_id": self.last_run_id,
             "token_holds": self.holds(request.get("token")),

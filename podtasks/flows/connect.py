@@ -48,6 +48,7 @@ def connect(
         except TransportError as error:
             patience_ends = patience_ends or clock.now() + CONNECT_PATIENCE_S
             if isinstance(error, SshRefusedError) or clock.now() >= patience_ends:
+                error.is_final = True
                 if may_stop:
                     error.means = f"No training was started. {stop_quietly(cloud, pod, report)}"
                 raise

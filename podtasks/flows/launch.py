@@ -28,7 +28,7 @@ def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, r
     CodeError, RemoteCommandError, TransportError; then no training was started.
     """
     programs = PodPrograms(shell, pod)
-    prepared = _take_lease(programs, launch.clone, clock)
+    prepared = _take_lease(programs, launch.clone, launcher_name(root), clock)
     for name in prepared.get("installed") or []:
         report.note(f"the image has no {name}; it was installed")
     _sync_code(programs, launch, prepared, root, report)
@@ -36,14 +36,13 @@ def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, r
     return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
 
 
-def launcher_name() -> str:
-    """Return who launches, as the pod's guard tells others."""
-    return f"inv train by {getpass.getuser()} on {platform.node()}"
+def launcher_name(root: Path) -> str:
+    """Return who launches, and from which checkout, as the pod's guard tells others."""
+    return f"inv train by {getpass.getuser()} on {platform.node()} in {root}"
 
 
-def _take_lease(programs: PodPrograms, clone: str, clock: Clock) -> dict[str, Any]:
+def _take_lease(programs: PodPrograms, clone: str, who: str, clock: Clock) -> dict[str, Any]:
     """Take the pod for this launch, for as long as the connection lasts; return what was found there."""
-    who = launcher_name()
     deadline = clock.now() + LEASE_WAIT_S
     pauses = growing_pauses(0.3, 1.5, 3.0)
     while True:

@@ -49,14 +49,24 @@ def start_training(
             try:
                 launched = _launch_on(_with_nonce(plan), cloud, ours, root, report, clock)
             except (PodFailedError, TransportError) as error:
-                # A pod that is being stopped still reads as running for a moment.
-                if attempt == LAUNCH_TRIES or not confirm_stopped(cloud, ours.pod, clock):
+                if attempt == LAUNCH_TRIES or not _went_away(cloud, ours.pod, error, clock):
                     raise
                 report.note(f"pod {ours.pod.id} went away; trying again ({error.what})")
             else:
                 _begin_copy(files, launched.run, report)
                 return launched
     raise AssertionError("the last try returns or raises")
+
+
+def _went_away(cloud: Cloud, pod: Pod, error: PodtasksError, clock: Clock) -> bool:
+    """Return whether a launch failed because its pod stopped under it, so that another try makes sense."""
+    if isinstance(error, TransportError) and error.is_final:
+        return False
+    try:
+        # A pod that is being stopped still reads as running for a moment.
+        return confirm_stopped(cloud, pod, clock)
+    except PodtasksError:
+        return False
 
 
 def _with_nonce(plan: Plan) -> Plan:
@@ -119,7 +129,7 @@ def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Repor
         run = _launch_or_join(plan, shell, pod, root, report, clock)
     except (CodeError, RemoteCommandError, UsageError) as error:
         if not ours.ran_before:
-            error.means = f"No training was started. {_stop_unless_held(cloud, shell, pod, report)}"
+            error.means = f"No training was started. {_stop_unless_held(cloud, shell, pod, root, report)}"
         shell.close()
         raise
     except BaseException:
@@ -128,14 +138,14 @@ def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Repor
     return Launched(pod, run, shell)
 
 
-def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, report: Reporter) -> str:
+def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter) -> str:
     """Stop a pod that this command started, unless another launch works on it; return what became of it."""
     try:
         status = PodPrograms(shell, pod).run("status.py", {"lines": 0})
         lease = (status.get("guard") or {}).get("lease")
     except PodtasksError:
         lease = None
-    if lease and lease.get("who") != launcher_name():
+    if lease and lease.get("who") != launcher_name(root):
         return f"The pod was left running: {lease.get('who')} works on it."
     return stop_quietly(cloud, pod, report)
 

@@ -98,9 +98,14 @@ class PodFailedError(PodtasksError):
 
 
 class TransportError(PodtasksError):
-    """The SSH link broke or could not be made."""
+    """The SSH link broke or could not be made.
+
+    Attributes:
+        is_final: all patience was spent on making the link; trying again would only do the same.
+    """
 
     exit_code = 122
+    is_final = False
 
 
 class HostKeyError(TransportError):

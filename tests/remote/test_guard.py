@@ -210,7 +210,7 @@ def test_a_launcher_that_hangs_up_does_not_end_the_wait_for_a_follower_that_retu
     run.ask("ended", exit_code=0, reason="finished")
     launcher.close()
     wait_until(lambda: pod.status()["followers"] == 0, "the launcher to be gone")
-    assert not pod.stops.exists()
+    assert pod.status()["followers_wait_s"] > 0
     again = pod.client()
     again.ask("follow", run_id="r-1")
     again.close()

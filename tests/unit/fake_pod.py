@@ -19,6 +19,13 @@ OTHER_MACHINE = HostKeyError("The machine that answered is not this pod.", next_
 ALIVE = (b"", b'{"event": "alive"}\n')
 
 
+def again(error: BaseException) -> BaseException:
+    """Return the same error anew: the flows write into what they catch."""
+    anew = type(error).__new__(type(error), *error.args)
+    anew.__dict__.update(error.__dict__)
+    return anew
+
+
 class Silence:
     """Nothing arrives for so many seconds."""
 
@@ -58,7 +65,7 @@ class FakeProcess:
         """Keep what was sent."""
         assert not self.closed, "written to a link that is closed"
         if isinstance(self._on_send, BaseException):
-            raise self._on_send
+            raise again(self._on_send)
         self.sent += data
 
     def read(self, timeout_s: float) -> tuple[bytes, bytes] | None:
@@ -73,7 +80,7 @@ class FakeProcess:
                 raise TransportError(f"nothing came from the pod for {timeout_s:.0f} s", next_step="wait")
             return self.read(timeout_s)
         if isinstance(piece, BaseException):
-            raise piece
+            raise again(piece)
         assert piece is None or isinstance(piece, tuple)
         return piece
 
@@ -172,7 +179,7 @@ class FakePod:
         assert answers, f"undeclared: {program} {question}; so far: {self.programs()}"
         answer = answers.pop(0)
         if isinstance(answer, BaseException):
-            raise answer
+            raise again(answer)
         return answer(question) if callable(answer) else answer
 
     def greet(self, endpoint: SshEndpoint, timeout_s: float) -> str | None:
@@ -210,7 +217,7 @@ class FakeShell:
         """Open, or fail as declared."""
         outcome = self._pod.connects.pop(0) if self._pod.connects else None
         if isinstance(outcome, BaseException):
-            raise outcome
+            raise again(outcome)  # the flows write into what they catch
         self.is_open = True
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from podtasks.pure.errors import (
     PodTimeoutError,
     RemoteCommandError,
     RemoteRefusedError,
+    SshRefusedError,
     TransportError,
     UsageError,
 )
@@ -182,7 +183,7 @@ def test_pod_that_we_started_is_stopped_when_the_launch_is_refused(
 ) -> None:
     resumable(world).api.on("stop_pod pod1", None)
     refuses(pod, program, answer)
-    pod.on("status.py", {"guard": {"lease": {"kind": "prepare", "who": launcher_name()}}})
+    pod.on("status.py", {"guard": {"lease": {"kind": "prepare", "who": launcher_name(files.root)}}})
     with pytest.raises(expected) as caught:
         start(world, files)
     assert world.api.orders() == ["resume_pod pod1 1", "stop_pod pod1"]
@@ -373,3 +374,14 @@ def test_run_that_nobody_follows_is_remembered_here(world: World, pod: FakePod, 
     run_id = start(world, files).run.run_id
     record = json.loads((files.run_folder(run_id) / "run.json").read_text())
     assert (record["run_id"], record["exit_code"]) == (run_id, None)
+
+
+def test_key_that_the_pod_refuses_is_tried_once_and_the_pod_stopped(
+    world: World, pod: FakePod, files: ProjectFiles
+) -> None:
+    resumable(world).api.on("stop_pod pod1", None)
+    pod.connects = [SshRefusedError("The pod does not accept your SSH key.", next_step="mend it")]
+    with pytest.raises(SshRefusedError) as caught:
+        start(world, files)
+    assert world.api.orders() == ["resume_pod pod1 1", "stop_pod pod1"]
+    assert caught.value.means == "No training was started. The pod was stopped, so no GPU is billed."
