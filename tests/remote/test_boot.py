@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import signal
@@ -225,8 +226,14 @@ def test_the_grace_time_goes_on_over_a_restart_of_the_container(booted: Booted) 
     first.wait()
     wait_until(lambda: not booted.guard_pids(), "the end of the container")
     booted.boot(PODTASKS_GRACE_MINUTES="10")
-    wait_until(booted.pod.answers, "the next guard")
-    assert 290 < booted.pod.status()["grace_left_s"] <= 300
+
+    def grace_left_s() -> float:
+        # The kernel may still be taking down the guard of before, and its connections with it.
+        with contextlib.suppress(OSError, AssertionError):
+            return float(booted.pod.status()["grace_left_s"])
+        return 0.0
+
+    wait_until(lambda: 290 < grace_left_s() <= 300, "the next guard to go on with what was left")
 
 
 def test_sigterm_ends_the_run_before_the_pod_goes(booted: Booted) -> None:
