@@ -1,7 +1,8 @@
-"""Set old checkpoints aside, whole, before a run that starts afresh.
+"""Set checkpoints aside, whole, that would poison a run: all before a fresh start, the newer ones before a step back.
 
-Newer versions of transformers rotate checkpoints by step number: old ones with higher numbers left in place
-make a fresh run delete its own new ones. So they are moved, by rename: nothing is copied, nothing deleted.
+By step number they would win at the next automatic resume. Newer versions of transformers rotate checkpoints by
+step as well: old ones with higher numbers left in place make a fresh run delete its own new ones. So they are
+moved, by rename: nothing is copied, nothing deleted.
 """
 
 from __future__ import annotations
@@ -12,20 +13,26 @@ import time
 from collections.abc import Iterator
 
 from answer import Refused
+from checkpoints import step_of
 
 PARTIAL = "tmp-checkpoint*"
 
 
-def archive(output_dir: str, pattern: str, notes: list[str]) -> str | None:
+def archive(output_dir: str, pattern: str, notes: list[str], newer_than: int | None = None) -> str | None:
     """Move every path in `output_dir` that matches `pattern`, whole or partial, beside it.
 
-    Return the folder they are in now, `<output_dir>.archive-<UTC time>`; None when there was nothing to move.
+    With `newer_than`, only those of a higher step. Return the folder they are in now,
+    `<output_dir>.archive-<UTC time>`; None when there was nothing to move.
     Raise Refused when a path cannot be moved by a rename.
     """
     directory = os.path.realpath(output_dir)
     names = _find(directory, pattern)
+    if newer_than is not None:
+        steps = {name: step_of(os.path.join(directory, name), directory) for name in names}
+        names = [name for name, step in steps.items() if step is not None and step > newer_than]
     if not names:
-        notes.append(f"no checkpoints to set aside in {output_dir}")
+        if newer_than is None:
+            notes.append(f"no checkpoints to set aside in {output_dir}")
         return None
     target = _make_folder(directory, notes)
     for name in names:

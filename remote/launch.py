@@ -75,13 +75,18 @@ def holder_text(status: dict[str, Any]) -> str:
 
 
 def archive(request: dict[str, Any], notes: list[str]) -> str | None:
-    """Set the old checkpoints aside if the run is to start afresh; resume from one of them where it is then."""
+    """Set checkpoints aside that would poison the run; resume from one of them where it is then.
+
+    Those are all of them where the run is to start afresh, and the newer ones where it was told to go back.
+    """
     directory = request.get("checkpoint_dir") or request.get("output_dir")
-    if not request.get("force_restart") or directory is None:
+    checkpoint = request.get("checkpoint")
+    goes_back = bool(request.get("resume_from")) and checkpoint is not None and checkpoint.get("step") is not None
+    if directory is None or not (request.get("force_restart") or goes_back):
         return None
     place = os.path.join(request["clone"], directory)
-    archived = checkpoint_archive.archive(place, request["checkpoint_pattern"], notes)
-    checkpoint = request.get("checkpoint")
+    newer_than = None if request.get("force_restart") or checkpoint is None else checkpoint["step"]
+    archived = checkpoint_archive.archive(place, request["checkpoint_pattern"], notes, newer_than)
     if archived is not None and checkpoint is not None:
         path = checkpoint_archive.new_place(checkpoint["path"], place, archived)
         request["command"] = [replace_path(word, checkpoint["path"], path) for word in request["command"]]

@@ -22,7 +22,7 @@ def render(record: dict[str, Any], now: float) -> str:
         _start_line(record),
         f"RUN: {record['run_id']}",
         f"POD: {_pod_text(record.get('pod') or {})}",
-        f"COMMIT: {record['commit']} ({record['branch']})",
+        f"COMMIT: {record['commit']} ({_branch_text(record)})",
         *_notes(record),
     ]
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
@@ -38,10 +38,15 @@ def _start_line(record: dict[str, Any]) -> str:
 
 
 def _notes(record: dict[str, Any]) -> list[str]:
-    """Return what a run that both forces a restart and resumes has to say about the checkpoints."""
+    """Return what a run that resumes has to say about checkpoints that were set aside."""
     if record.get("archived") and record.get("checkpoint"):
-        return [f"NOTE: --force-restart set checkpoints aside in {record['archived']}"]
+        return [f"NOTE: checkpoints were set aside in {record['archived']}"]
     return []
+
+
+def _branch_text(record: dict[str, Any]) -> str:
+    """Return the branch, and that uncommitted changes came along: then the commit is on no branch."""
+    return f"{record['branch']}, with uncommitted changes" if record.get("code") == "snapshot" else record["branch"]
 
 
 def _pod_text(pod: dict[str, Any]) -> str:

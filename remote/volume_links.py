@@ -43,7 +43,8 @@ def _link_one(clone: str, name: str, target: str, found: Links) -> None:
     else:
         os.makedirs(target, exist_ok=True)
         os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.symlink(os.path.abspath(target), place)
+        # Relative, so that it leads to the same folder wherever the volume is mounted.
+        os.symlink(os.path.relpath(target, os.path.realpath(os.path.dirname(place))), place)
         found.linked.append(name)
     _exclude(clone, name, found)
 

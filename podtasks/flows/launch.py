@@ -168,7 +168,9 @@ def _start_training(
 ) -> Run:
     answer = programs.run("launch.py", build_run_request(launch, pod, checkpoint, token))
     if answer.get("archived"):
-        report.note(f"the old checkpoints were moved to {answer['archived']}; --resume-from takes them")
+        which = "old" if launch.force_restart else "newer"
+        folder = answer["archived"]
+        report.note(f"the {which} checkpoints were moved aside; --resume-from {folder}/NAME takes one of them")
     for text in answer.get("notes") or []:
         report.note(str(text))
     report.step(f"run {launch.run_id} started in tmux session train")

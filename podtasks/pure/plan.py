@@ -48,7 +48,7 @@ def render(plan: Plan) -> str:
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     launch, spec = plan.launch, plan.spec
     yield "config", launch.config
-    yield "code", f"{launch.branch} at {launch.commit[:10]}, {_describe_code(launch)}: {plan.commit_subject}"
+    yield "code", f"{launch.branch} at {launch.commit[:10]}, {_describe_code(launch)}: '{plan.commit_subject}'"
     yield "pod", _describe_pod(plan)
     yield "image", spec.image
     yield "volume", _describe_volume(spec)

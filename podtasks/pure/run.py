@@ -100,6 +100,7 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "checkpoint_pattern": launch.checkpoint_pattern,
         "checkpoint": None if checkpoint is None else {"path": checkpoint.path, "step": checkpoint.step},
         "force_restart": launch.force_restart,
+        "resume_from": launch.resume_from,
         "requirements": launch.requirements,
         "venv": launch.venv,
         "python": launch.python,

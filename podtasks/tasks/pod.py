@@ -11,7 +11,7 @@ from invoke.exceptions import Exit
 from podtasks.doors.console import write_result
 from podtasks.pure.errors import PodtasksError, TransportError, UsageError
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
-from podtasks.tasks.view import watch_run
+from podtasks.tasks.view import tell_pod_end, watch_run
 
 if TYPE_CHECKING:
     from podtasks.flows.control import PodReport
@@ -24,16 +24,16 @@ CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
         **CLOUD_HELP,
         "run": "the id of an earlier run, of which this machine has a copy",
         "follow": "stream until the run ends (--no-follow: print the last lines)",
-        "lines": "how many of the last lines --no-follow prints",
+        "lines": "how many of the last lines to print, of a log that is not followed (100)",
     }
 )
-def logs(c: Context, run: str = "", follow: bool = True, lines: str = "100", cloud: str = "") -> None:
+def logs(c: Context, run: str = "", follow: bool = True, lines: str = "", cloud: str = "") -> None:
     """Show the training's log: live while the pod runs, else this machine's copy of it."""
     from podtasks.flows.control import find_run, read_status
 
     project = open_project(c, {"cloud": cloud})
-    wanted = lines_wanted(lines)
-    shown = None if follow else wanted
+    wanted = lines_wanted(lines or "100")
+    shown = None if follow and not lines else wanted
     account = None if run else project.open_existing_cloud()
     if account is None:
         _show_copy(project, run, shown)
@@ -47,6 +47,7 @@ def logs(c: Context, run: str = "", follow: bool = True, lines: str = "100", clo
         raise _no_log(report)
     elif follow:
         watch_run(project, account, launched)
+        tell_pod_end(project, account, launched)
     else:
         write_result("\n".join(report.answer.get("last_lines") or []))
 
@@ -63,6 +64,7 @@ def status(c: Context, lines: str = "3", cloud: str = "") -> None:
         return
     report = read_status(account, project.settings.project, lines_wanted(lines))
     last_run = "" if report.runs else _describe_last_run(project)
+    write_result(f"cloud     {account.name}")
     write_result(render_status(report.pod, report.answer, report.silence, time.time(), last_run))
 
 

@@ -137,6 +137,9 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
     outcome = watch_run(project, account, launched)
     tell_pod_end(project, account, launched)
     if outcome.exit_code:
-        project.console.note("the log's last lines say why; the same command resumes from the newest checkpoint")
+        project.console.note(
+            "the log's last lines say why; the same command, without --force-restart or --resume-from, "
+            "goes on from the newest checkpoint"
+        )
     if outcome.exit_code != 0:
         raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)

@@ -46,4 +46,4 @@ def tell_pod_end(project: Project, account: Cloud, launched: Launched) -> None:
     else:
         console.note(f"pod {pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now")
     if account.volume_folder is not None:
-        console.note(f"the local cloud's volume is {account.volume_folder}")
+        console.note(f"on this machine: {account.volume_folder}{run.output_dir.removeprefix(pod.mount_path)}")

@@ -276,7 +276,7 @@ def test_a_checkpoint_to_resume_from_is_taken_from_the_archive_it_was_moved_to(p
     assert (record["checkpoint"], record["archived"]) == ({"path": moved, "step": 200}, answer["archived"])
     lines = pod.log().decode().splitlines()
     assert lines[3] == f"RESUMING FROM: {moved}"
-    assert lines[-3] == f"NOTE: --force-restart set checkpoints aside in {answer['archived']}"
+    assert lines[-3] == f"NOTE: checkpoints were set aside in {answer['archived']}"
     assert lines[-2] == f"checkpoint-200 train.py {wanted}0 --from={moved} {moved}/model.bin"
     assert "FORCE RESTART" not in pod.log().decode()
 
@@ -331,6 +331,19 @@ def test_with_nothing_to_set_aside_there_is_no_archive(pod: FakePod, made: bool)
     assert answer["archived"] is None
     assert "no checkpoints to set aside" in answer["notes"][0]
     assert list(pod.volume.glob("out.archive*")) == []
+
+
+def test_going_back_sets_newer_checkpoints_aside_and_keeps_the_rest(pod: FakePod) -> None:
+    pod.start_guard()
+    output = pod.volume / "out"
+    for step in (100, 200, 300, 1000):
+        (output / f"checkpoint-{step}").mkdir(parents=True)
+    wanted = {"path": str(output / "checkpoint-200"), "step": 200}
+    answer = pod.launch("pass", output_dir=str(output), checkpoint=wanted, resume_from="out/checkpoint-200")
+    record = pod.wait_for_end(answer["run_dir"])
+    assert sorted(path.name for path in output.iterdir()) == ["checkpoint-100", "checkpoint-200"]
+    assert sorted(os.listdir(answer["archived"])) == ["checkpoint-1000", "checkpoint-300"]
+    assert record["checkpoint"] == wanted
 
 
 def test_without_force_restart_checkpoints_stay(pod: FakePod) -> None:

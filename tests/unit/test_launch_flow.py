@@ -238,7 +238,7 @@ def test_forced_restart_looks_for_no_checkpoint(world: World, pod: FakePod) -> N
     assert pod.questions("launch.py")[0]["force_restart"] is True
     assert world.report.steps[1] == "checkpoints: ignored, as --force-restart asks"
     assert world.report.notes == [
-        "the old checkpoints were moved to /workspace/demo/out/archive-1; --resume-from takes them"
+        "the old checkpoints were moved aside; --resume-from /workspace/demo/out/archive-1/NAME takes one of them"
     ]
 
 

@@ -28,7 +28,7 @@ PLAN = Plan(
 WHOLE = """\
 Plan
   config      configs/digits.yaml
-  code        main at 3f2a1b9c0f, sent from here: Learn the digits
+  code        main at 3f2a1b9c0f, sent from here: 'Learn the digits'
   pod         a new one: 1 x RTX 4090 24 GB $0.69/h, stock high, or 1 x A100 PCIe 80 GB $1.39/h, stock low \
 (RunPod, EU-RO-1, secure cloud)
   image       runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204

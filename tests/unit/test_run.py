@@ -126,6 +126,7 @@ def test_request_to_launch_is_exactly_what_the_pod_expects() -> None:
         "checkpoint_pattern": "checkpoint-*",
         "checkpoint": {"path": "/workspace/demo/out/checkpoint-200", "step": 200},
         "force_restart": False,
+        "resume_from": None,
         "requirements": "requirements.txt",
         "venv": "container",
         "python": "python",
