@@ -39,7 +39,7 @@ def wrap(text: str, columns: int | None) -> str:
 
 
 def _wrap_line(line: str, columns: int) -> str:
-    label = re.match(r"\s*\S.*?\s{2,}", line)
+    label = re.match(r"\[[^]]*\]\s+|\s*\S.*?\s{2,}", line)
     indent = len(label.group()) if label and len(label.group()) < columns // 2 else len(line) - len(line.lstrip())
     pieces = textwrap.wrap(
         line,
