@@ -195,4 +195,4 @@ def test_reader_of_the_output_that_goes_away_ends_the_command_quietly() -> None:
 
 
 def test_step_too_long_for_the_terminal_goes_on_under_its_text() -> None:
-    assert wrap("[  13.2 s]  pod p1 has stopped", 25) == "[  13.2 s]  pod p1 has\n            stopped"
+    assert wrap("[  13.2 s]  pod p1 has stopped", 26) == "[  13.2 s]  pod p1 has\n            stopped"
