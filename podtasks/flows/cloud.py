@@ -26,7 +26,7 @@ class Cloud:
         pod_id: the pod remembered from last time, "" when there is none.
         network_volume_id: the volume that pods get, None for a host-local volume disk.
         key_path: the private SSH key to log in with.
-        public_key: its public half.
+        public_key: its public half; "" where nothing is to be launched.
         volume_folder: where the local cloud's volume lies on this machine.
         mount_path: where pods see their volume, where the settings cannot say: a local cloud without
             sandbox has no /workspace.
@@ -80,14 +80,23 @@ def is_local(settings: Settings, identity: Identity) -> bool:
     return settings.cloud == "local"
 
 
-def open_cloud(settings: Settings, identity: Identity, files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
+def open_cloud(
+    settings: Settings,
+    identity: Identity,
+    files: ProjectFiles,
+    report: Reporter,
+    clock: Clock,
+    *,
+    to_launch: bool = True,
+) -> Cloud:
     """Return the cloud that the settings choose, starting the local one where it is wanted.
 
-    Raises SettingsError for a missing key, CloudError when the local cloud does not start.
+    Only `to_launch` needs the user's SSH key: a pod must be stopped without it as well. Raises SettingsError
+    for a missing key, CloudError when the local cloud does not start.
     """
     if is_local(settings, identity):
         return _open_local(files, report, clock)
-    return _open_runpod(identity, files, clock)
+    return _open_runpod(identity, files, clock, to_launch)
 
 
 def find_local(files: ProjectFiles) -> local_cloud.LocalCloud | None:
@@ -135,7 +144,7 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
     )
 
 
-def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock) -> Cloud:
+def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock, to_launch: bool) -> Cloud:
     if identity.runpod_api_key is None:
         raise SettingsError(
             "cloud is runpod, but there is no RUNPOD_API_KEY.",
@@ -150,5 +159,5 @@ def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock) -> Cloud
         pod_id=identity.pod_id or "",
         network_volume_id=identity.network_volume_id,
         key_path=key_path.expanduser(),
-        public_key=key_files.require_login_key(key_path),
+        public_key=key_files.require_login_key(key_path) if to_launch else "",
     )

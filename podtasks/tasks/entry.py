@@ -134,12 +134,12 @@ class Project:
 
     def open_existing_cloud(self) -> Cloud | None:
         """Return the cloud, but do not start a local one only to look at it: then say so and return None."""
-        from podtasks.flows.cloud import is_local, local_was_started
+        from podtasks.flows.cloud import is_local, local_was_started, open_cloud
 
         if is_local(self.settings, self.identity) and not local_was_started(self.files):
             self.console.tell("the local cloud does not run, so no pod does; inv train starts it")
             return None
-        return self.open_cloud()
+        return open_cloud(self.settings, self.identity, self.files, self.console, self.clock, to_launch=False)
 
     def local_volume(self) -> Path | None:
         """Return the folder of the local cloud's volume, None on RunPod and before the first pod."""

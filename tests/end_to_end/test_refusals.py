@@ -155,6 +155,18 @@ def test_unknown_volume(account: TrainingProject) -> None:
     require_refused(account, account.train(), 114, "nosuchvol1", account.server()["volume_id"])
 
 
+def test_pod_is_stopped_without_the_ssh_key_too(account: TrainingProject) -> None:
+    account.hold_at(2)
+    assert account.train("--no-follow").code == 0
+    (account.path / ".home/id_ed25519").unlink()
+
+    done = account.inv("stop")
+
+    assert done.code == 0, done.stderr
+    assert "could not be asked to end" in done.stderr
+    assert account.running_pods() == []
+
+
 def test_bad_key_files(account: TrainingProject) -> None:
     key = account.path / ".home/id_ed25519"
     write_identity(account, SSH_KEY_PATH="~/nowhere")
