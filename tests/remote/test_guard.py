@@ -332,6 +332,8 @@ def test_a_guard_killed_while_it_stops_the_pod_has_a_successor_that_stops_it(pod
 
 def test_a_restarted_guard_keeps_the_grace_time_but_gives_at_least_30_s(pod: FakePod) -> None:
     guard = pod.start_guard(PODTASKS_GRACE_MINUTES="0.05")
+    # Its socket listens before it has written its state; its answer comes after.
+    pod.status()
     guard.kill()
     guard.wait()
     pod.start_guard(PODTASKS_GRACE_MINUTES="10")
