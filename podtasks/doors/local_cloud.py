@@ -32,6 +32,7 @@ class LocalCloud:
     data_center: str
     sandbox: str
     ssh_user: str
+    s3_keys: tuple[Secret, Secret] | None = None
 
     def ask(self, route: str, body: Mapping[str, Any] | None = None, timeout_s: float = 30) -> Any:  # noqa: ANN401
         """Call a control route (POST with a body, else GET) and return its JSON.
@@ -63,6 +64,7 @@ def find(state_folder: Path) -> LocalCloud | None:
             told["sandbox"],
             # An emulator that an earlier version left running tells less.
             told.get("ssh_user", "root"),
+            (Secret(told["s3_access_key"]), Secret(told["s3_secret_key"])) if "s3_access_key" in told else None,
         )
         cloud.ask("status", timeout_s=5)
     except (OSError, ValueError, KeyError, TypeError, CloudError):

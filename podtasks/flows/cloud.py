@@ -11,9 +11,11 @@ from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles, read_identity, write_identity_value
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.pure.errors import SettingsError
+from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Identity, Settings
 
 SANDBOXED = "bubblewrap"
+REST_URL = "https://api.runpod.io/v2"  # RunPod docs: api-reference-v2
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Cloud:
         mount_path: where pods see their volume, where the settings cannot say: a local cloud without
             sandbox has no /workspace.
         ssh_user: whom to log in as.
+        s3_keys: access and secret key of the S3 API, None where there are none.
+        s3_endpoint_url: where the S3 API answers, where that is not RunPod's own address of the data center.
+        data_center: where the volume is, where that is known without asking.
+        rest_url: the base of REST v2.
     """
 
     name: str
@@ -44,6 +50,10 @@ class Cloud:
     volume_folder: Path | None = None
     mount_path: str | None = None
     ssh_user: str = "root"
+    s3_keys: tuple[Secret, Secret] | None = None
+    s3_endpoint_url: str | None = None
+    data_center: str | None = None
+    rest_url: str = REST_URL
 
     def remember_pod(self, pod_id: str) -> None:
         """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
@@ -96,7 +106,7 @@ def open_cloud(
     """
     if is_local(settings, identity):
         return _open_local(files, report, clock)
-    return _open_runpod(identity, files, clock, to_launch)
+    return _open_runpod(identity, files, clock, to_launch, settings.data_center)
 
 
 def find_local(files: ProjectFiles) -> local_cloud.LocalCloud | None:
@@ -141,10 +151,16 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
         volume_folder=volume_folder,
         mount_path=None if running.sandbox == SANDBOXED else str(volume_folder),
         ssh_user=running.ssh_user,
+        s3_keys=running.s3_keys,
+        s3_endpoint_url=running.url,
+        data_center=running.data_center,
+        rest_url=f"{running.url}/v2",
     )
 
 
-def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock, to_launch: bool) -> Cloud:
+def _open_runpod(
+    identity: Identity, files: ProjectFiles, clock: Clock, to_launch: bool, data_center: str | None
+) -> Cloud:
     if identity.runpod_api_key is None:
         raise SettingsError(
             "cloud is runpod, but there is no RUNPOD_API_KEY.",
@@ -160,4 +176,12 @@ def _open_runpod(identity: Identity, files: ProjectFiles, clock: Clock, to_launc
         network_volume_id=identity.network_volume_id,
         key_path=key_path.expanduser(),
         public_key=key_files.require_login_key(key_path) if to_launch else "",
+        s3_keys=_s3_keys(identity),
+        data_center=data_center,
+        rest_url=f"{identity.runpod_api_base_url}/v2" if identity.runpod_api_base_url else REST_URL,
     )
+
+
+def _s3_keys(identity: Identity) -> tuple[Secret, Secret] | None:
+    access_key, secret_key = identity.runpod_s3_access_key, identity.runpod_s3_secret_key
+    return (access_key, secret_key) if access_key and secret_key else None

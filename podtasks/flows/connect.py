@@ -55,3 +55,12 @@ def connect(
             clock.sleep(next(pauses))
         else:
             return pod, shell
+
+
+def open_shell(cloud: Cloud, pod: Pod) -> ssh.PodShell:
+    """Return an open connection to a pod that should answer by now. Raises TransportError, HostKeyError."""
+    if pod.ssh is None:
+        raise TransportError(f"pod {pod.id} publishes no SSH port yet.", next_step="try again in a minute")
+    shell = ssh.PodShell(pod.ssh, build_login(cloud, pod), connect_timeout_s=10)
+    shell.connect()
+    return shell

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from podtasks.doors import ssh
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
-from podtasks.flows.connect import build_login
+from podtasks.flows.connect import open_shell
 from podtasks.flows.launched import Launched
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.stopping import confirm_stopped, stop_pod
-from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedError, TransportError
+from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run
 
@@ -44,7 +43,7 @@ def read_status(cloud: Cloud, project: str, lines: int) -> PodReport:
     if pod is None or pod.status is not PodStatus.RUNNING:
         return PodReport(pod, {})
     try:
-        with _open_shell(cloud, pod) as shell:
+        with open_shell(cloud, pod) as shell:
             return PodReport(pod, PodPrograms(shell, pod).run("status.py", {"lines": lines}))
     except PodtasksError as error:
         return PodReport(pod, {}, error.what)
@@ -88,7 +87,7 @@ def terminate(cloud: Cloud, pod: Pod, report: Reporter) -> None:
 def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> bool:
     """Ask the pod's run to end and return whether it did."""
     try:
-        with _open_shell(cloud, pod) as shell:
+        with open_shell(cloud, pod) as shell:
             answer = PodPrograms(shell, pod).run("end_run.py", {"reason": "user", "timeout_s": grace_s + END_MARGIN_S})
     except RemoteRefusedError:
         # There is no run to end.
@@ -100,11 +99,3 @@ def _end_run(cloud: Cloud, pod: Pod, report: Reporter, grace_s: float) -> bool:
     told = "ended" if ended else "did not end in time"
     report.step(f"run {answer.get('run_id')} {told}; its checkpoints are kept")
     return ended
-
-
-def _open_shell(cloud: Cloud, pod: Pod) -> ssh.PodShell:
-    if pod.ssh is None:
-        raise TransportError(f"pod {pod.id} publishes no SSH port yet.", next_step="try again in a minute")
-    shell = ssh.PodShell(pod.ssh, build_login(cloud, pod), connect_timeout_s=10)
-    shell.connect()
-    return shell

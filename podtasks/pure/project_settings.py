@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from typing import Annotated, Literal
@@ -13,13 +14,16 @@ from podtasks.pure.setting_types import (
     Branch,
     CheckpointDir,
     CheckpointPattern,
+    CpuInstance,
     DataCenter,
     DottedKeys,
     Folder,
     FolderName,
     GpuTypes,
     Image,
+    LocalPath,
     MountPath,
+    Notify,
     Number,
     Ports,
     ProjectName,
@@ -36,6 +40,9 @@ from podtasks.pure.setting_types import (
 DEFAULT_GPU_TYPES = ("NVIDIA GeForce RTX 4090", "NVIDIA A100 80GB PCIe", "NVIDIA A100-SXM4-80GB")
 DEFAULT_ENV = {"HF_HOME": "{mount_path}/.cache/huggingface", "PYTHONPATH": "{clone}"}
 DEFAULT_LINKS = {name: name for name in ("data", "checkpoints", "logs", "predictions")}
+DEFAULT_DATA = {
+    name: name for name in ("data/audio_0", "data/audio_1", "data/audio_2", "data/train_word_transcripts.jsonl")
+}
 DEFAULT_PROJECT = "project"
 MAX_PROJECT_LENGTH = 60  # RunPod facts: pod names up to 60 characters work
 MAX_ENV = 50  # RunPod takes at most 50 variables
@@ -81,12 +88,21 @@ def _links(links: dict[str, str]) -> dict[str, str]:
     return links
 
 
+def _data(data: dict[str, str]) -> dict[str, str]:
+    places = sorted(data.values())
+    for place, following in itertools.pairwise(places):
+        if following == place or following.startswith(place + "/"):
+            raise ValueError(f"{following} lies inside {place}: two local paths would share it")
+    return data
+
+
 Env = Annotated[
     dict[str, Annotated[str, BeforeValidator(_number_as_text)]],
     BeforeValidator(_default_env),
     AfterValidator(_env),
 ]
 Links = Annotated[dict[Folder, Folder], AfterValidator(_links)]
+Data = Annotated[dict[LocalPath, Folder], AfterValidator(_data)]
 
 
 class Settings(BaseModel):
@@ -171,6 +187,11 @@ class Settings(BaseModel):
         description="Folders of the clone that live elsewhere on the volume: path in the clone to path below "
         "`mount_path`. Replaces the default; `{}`: no links.",
     )
+    data: Data = Field(
+        default=DEFAULT_DATA,
+        description="What `inv sync-data` uploads: path on this machine (from the project's top, absolute, or with ~) "
+        "to path below `mount_path`. Replaces the default.",
+    )
     output_dir: RequiredDottedKeys = Field(
         default=("training.output_dir", "output_dir"),
         description="Where the output directory stands in a training configuration: "
@@ -204,6 +225,18 @@ class Settings(BaseModel):
     )
     stop_grace_s: Number = Field(
         default=30, ge=0, le=3600, description="Seconds the training gets to end by itself before it is killed."
+    )
+    notify: Notify | None = Field(
+        default=None,
+        description="Who hears of a run's end, failure or recovery: an https address that gets the run's record as "
+        "JSON, or a shell command that gets it on standard input. It is called from the pod.",
+    )
+    cpu_instance: CpuInstance = Field(
+        default="cpu3c-2-4",
+        description="The CPU pod that copies files where no GPU pod runs: RunPod's flavor, vCPUs and memory in GB.",
+    )
+    cpu_image: Image = Field(
+        default="runpod/base:1.0.2-ubuntu2204", description="The container image of that CPU pod; it needs rsync."
     )
     pod_ready_timeout_s: Number = Field(
         default=900, gt=0, le=86_400, description="Seconds to wait until a pod answers."

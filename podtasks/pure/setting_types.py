@@ -22,6 +22,8 @@ PORT = re.compile(r"([1-9][0-9]{0,5})/(tcp|http)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
 GPU_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/()+-]*")
+CPU_INSTANCE = re.compile(r"[a-z][a-z0-9]*-[1-9][0-9]*-[1-9][0-9]*")
+NOTIFY_URL = re.compile(r"https://[^\s@]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/\S*)?")
 DATA_CENTER = re.compile(r"[A-Z0-9]+(-[A-Z0-9]+)*")
 # git-check-ref-format: what a branch name must not hold.
 BAD_BRANCH = re.compile(r"^[-/.]|[/.]$|\.lock(/|$)|\.\.|//|/\.|@\{|[\s~^:?*\[\\\x00-\x1f\x7f]|^@$")
@@ -167,6 +169,16 @@ def _resume_args(value: str) -> str:
     return value
 
 
+def _local_path(value: str) -> str:
+    return value.rstrip("/") or "/"
+
+
+def _notify(value: str) -> str:
+    if "://" in value.split()[0] and not re.fullmatch(NOTIFY_URL, value):
+        raise ValueError("must be an https address (http only on this machine) or a shell command")
+    return value
+
+
 def _dotted_key(value: str) -> str:
     if not all(part.strip() for part in value.split(".")):
         raise ValueError("must be keys joined by dots, such as training.output_dir")
@@ -207,6 +219,11 @@ Branch = Annotated[str, Field(min_length=1), AfterValidator(_branch)]
 FolderName = Annotated[RequiredText, AfterValidator(_folder_name)]
 RelativePath = Annotated[str, AfterValidator(_relative_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
+LocalPath = Annotated[RequiredText, AfterValidator(_local_path)]
+Notify = Annotated[RequiredText, AfterValidator(_notify)]
+CpuInstance = Annotated[
+    RequiredText, matching(CPU_INSTANCE, "must be a CPU instance's id such as cpu3c-2-4: flavor, vCPUs, GB")
+]
 CheckpointDir = Annotated[str, AfterValidator(_checkpoint_dir)]
 CheckpointPattern = Annotated[RequiredText, AfterValidator(_checkpoint_pattern)]
 ResumeArgs = Annotated[Words, AfterValidator(_resume_args)]

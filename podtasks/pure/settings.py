@@ -28,7 +28,7 @@ from podtasks.pure.settings_sources import (
 
 __all__ = ["Effective", "Identity", "Settings", "load_settings"]
 
-HIDDEN_KEYS = frozenset({"env", "repository"})  # whose values may hold something secret
+HIDDEN_KEYS = frozenset({"env", "repository", "notify"})  # whose values may hold something secret
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -54,6 +54,8 @@ class Effective:
             "clone": self.settings.clone_name,
             "code": self.settings.code_source,
             "env": self.settings.pod_environment(),
+            # A webhook's address is all that is needed to post to it.
+            "notify": self.settings.notify and MASK,
         }
         values |= {key: getattr(self.identity, key.lower()) for key in IDENTITY_KEYS}
         return [(key, printable(_value_text(value)), self.sources[key]) for key, value in values.items()]

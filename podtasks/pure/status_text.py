@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from podtasks.pure.amounts import format_duration
 from podtasks.pure.pod import Pod, PodStatus
 
 
@@ -74,11 +75,3 @@ def _reason(pod: Pod) -> str:
 
 def _billed(pod: Pod) -> str:
     return "" if pod.status is PodStatus.RUNNING else " when it runs; not billed now"
-
-
-def format_duration(seconds: float) -> str:
-    """Return seconds as people say them: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from invoke.context import Context
-from invoke.exceptions import Exit
 
+from podtasks.pure.errors import UsageError
 from podtasks.tasks.entry import Project, open_project, task
 
 ACTIONS = "up, down or status"
 
 
-@task(
-    help={"action": f"{ACTIONS}: start the local cloud, end it with its pods, or show it"},
-    positional=["action"],
-)
-def cloud(c: Context, action: str) -> None:
+@task(help={"action": f"as a word after the task: {ACTIONS}"}, words="action")
+def cloud(c: Context, action: list[str] | None = None) -> None:
     """Control the local cloud: inv cloud up, inv cloud down, inv cloud status. Volumes are kept."""
-    from podtasks.pure.errors import UsageError
-
     actions = {"up": _up, "down": _down, "status": _status}
-    if action in ("--help", "-h"):
-        # Invoke takes the word after a task with a positional argument for that argument.
-        raise Exit(f"inv cloud {ACTIONS}\n\n{cloud.__doc__}", code=0)
-    if action not in actions:
-        raise UsageError(f"inv cloud does not know {action!r}.", next_step=f"inv cloud {ACTIONS}")
-    actions[action](open_project(c))
+    chosen = " ".join(action or [])
+    if chosen not in actions:
+        what = f"inv cloud does not know {chosen!r}." if chosen else "inv cloud needs to know what to do."
+        raise UsageError(what, next_step=f"inv cloud {ACTIONS}")
+    actions[chosen](open_project(c))
 
 
 def _up(project: Project) -> None:

@@ -15,6 +15,8 @@ from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
 from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
+from podtasks.tasks.words import TaskWithWords
+from podtasks.tasks.words import install as install_words
 
 if TYPE_CHECKING:
     from podtasks.doors.clock import Clock
@@ -29,11 +31,18 @@ BROKEN_PIPE = 141
 Body = Callable[..., None]
 
 
-def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  # noqa: ANN401
+def task(
+    *,
+    help: Mapping[str, str],
+    words: str = "",
+    takes_rest: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> Callable[[Body], Any]:
     """Make an Invoke task of a function that may raise our errors.
 
-    `help` explains each flag; `options` go to invoke.task. One-letter flags are not made up: they would
-    change whenever a flag is added.
+    `help` explains each flag; `words` names the parameter that gets the list of words after the task's name,
+    which may be none; with `takes_rest` flags that follow the first word belong to them. `options` go to
+    invoke.task. One-letter flags are not made up: they would change whenever a flag is added.
     """
 
     def decorate(body: Body) -> Any:  # noqa: ANN401  Invoke's tasks are untyped
@@ -52,8 +61,11 @@ def task(*, help: Mapping[str, str], **options: Any) -> Callable[[Body], Any]:  
             except (OSError, UnicodeError) as error:
                 raise _local_failure(error) from error
 
-        return invoke_task(help=dict(help), auto_shortflags=False, **options)(run)
+        made = invoke_task(help=dict(help), auto_shortflags=False, klass=TaskWithWords, **options)(run)
+        made.words_name, made.takes_rest = words, takes_rest
+        return made
 
+    install_words()
     return decorate
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from podtasks.pure.amounts import format_duration
 from podtasks.pure.pod import PodStatus
-from podtasks.pure.status_text import format_duration, render_status
+from podtasks.pure.status_text import render_status
 from tests.unit.fakes import make_pod
 
 NOW = 1_800_000_000.0

@@ -1,0 +1,102 @@
+"""A progress bar on standard error: files, bytes, rate and time left.
+
+On a terminal it is drawn in place (by rich); elsewhere it is a plain line every few seconds, only when something
+moved.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from podtasks.pure.amounts import format_bytes, format_count, format_duration
+
+PLAIN_EVERY_S = 10.0
+
+
+class Progress:
+    """Progress of a transfer whose size is known. Safe to be told by several threads.
+
+    Args:
+        title: what is being done, such as "to the volume".
+        files: how many files there are.
+        size_bytes: how many bytes they have.
+    """
+
+    def __init__(self, title: str, files: int, size_bytes: int) -> None:
+        self._title = title
+        self._files = files
+        self._size_bytes = size_bytes
+        self._done_files = 0
+        self._done_bytes = 0
+        self._lock = threading.Lock()
+        self._began_s = self._told_s = time.monotonic()
+        self._bar: Any = None
+        self._bar_task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            self._bar, self._bar_task = _open_bar(self._title, self._files, self._size_bytes)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def add(self, *, files: int = 0, size_bytes: int = 0) -> None:
+        """Count files and bytes that have arrived; negative bytes take back what must be sent again."""
+        with self._lock:
+            self._done_files += files
+            self._done_bytes += size_bytes
+            self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            told = f"{format_count(self._done_files)}/{format_count(self._files)} files"
+            self._bar.update(self._bar_task, completed=self._done_bytes, told=told)
+        elif time.monotonic() - self._told_s >= PLAIN_EVERY_S:
+            self._told_s = time.monotonic()
+            sys.stderr.write(self._line() + "\n")
+            sys.stderr.flush()
+
+    def _line(self) -> str:
+        elapsed_s = time.monotonic() - self._began_s
+        rate = self._done_bytes / elapsed_s if elapsed_s > 0 else 0.0
+        left_bytes = max(0, self._size_bytes - self._done_bytes)
+        left = f", {format_duration(left_bytes / rate)} left" if rate > 0 else ""
+        return (
+            f"{self._title}: {format_count(self._done_files)} of {format_count(self._files)} files, "
+            f"{format_bytes(self._done_bytes)} of {format_bytes(self._size_bytes)}, {format_bytes(rate)}/s{left}"
+        )
+
+
+def _open_bar(title: str, files: int, size_bytes: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
+    )
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        refresh_per_second=5,
+    )
+    bar.start()
+    return bar, bar.add_task(title, total=size_bytes or 1, told=f"0/{format_count(files)} files")

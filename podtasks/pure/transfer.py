@@ -1,0 +1,86 @@
+"""What is to be copied between this machine and the volume, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file here and its place on the volume.
+
+    Args:
+        path: where it is on this machine.
+        place: its path below the volume's top, with slashes and none in front.
+        size_bytes: its size when it was found.
+        modified_ns: when it was written, nanoseconds since 1970.
+    """
+
+    path: Path
+    place: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class VolumeFile:
+    """A file on the volume: its path below the volume's top, its size, and when it was written (seconds since 1970)."""
+
+    place: str
+    size_bytes: int
+    modified: float
+
+
+@dataclass
+class Tally:
+    """What came of a transfer. `failures` names each file that did not arrive, and why."""
+
+    sent_files: int = 0
+    sent_bytes: int = 0
+    skipped_files: int = 0
+    skipped_bytes: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def there_files(self) -> int:
+        """How many files are known to be at the target now."""
+        return self.sent_files + self.skipped_files
+
+    @property
+    def there_bytes(self) -> int:
+        """How many bytes they have."""
+        return self.sent_bytes + self.skipped_bytes
+
+
+class ProgressBar(Protocol):
+    """Who hears how a transfer gets on; may be called from any thread."""
+
+    def add(self, *, files: int = 0, size_bytes: int = 0) -> None:
+        """Count files and bytes that have arrived; negative bytes take back what must be sent again."""
+
+
+class Carrier(Protocol):
+    """A way to the volume: the S3 API, or rsync over SSH."""
+
+    name: str
+
+    def upload(self, files: Sequence[LocalFile], progress: ProgressBar) -> Tally:
+        """Copy files to the volume, except those that are there; a file that fails is in the tally, not raised."""
+
+    def list_files(self, place: str) -> Iterator[VolumeFile]:
+        """Yield all files at or below a place on the volume; none where there is nothing."""
+
+    def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
+        """Return one level of a folder on the volume: the names of its folders, and its files."""
+
+    def read(self, place: str) -> bytes | None:
+        """Return a small file of the volume whole, None where there is none."""
+
+    def download(self, files: Sequence[VolumeFile], target: Path, progress: ProgressBar) -> Tally:
+        """Copy files to `target`, at their places below it, except those that are there with size and time."""
+
+    def delete(self, places: Iterable[str]) -> list[tuple[str, str]]:
+        """Delete files on the volume; return those that could not be, and why."""
