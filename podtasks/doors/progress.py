@@ -1,6 +1,6 @@
 """A progress bar on standard error: files, bytes, rate and time left.
 
-On a terminal it is drawn in place (by rich); elsewhere it is a plain line every few seconds, only when something
+On a terminal it is drawn in place (doors/rich_terminal); elsewhere it is a plain line every few seconds, only when something
 moved.
 """
 
@@ -39,7 +39,9 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            self._bar, self._bar_task = _open_bar(self._title, self._files, self._size_bytes)
+            from podtasks.doors.rich_terminal import open_bar
+
+            self._bar, self._bar_task = open_bar(self._title, self._size_bytes, self._told())
         return self
 
     def __exit__(
@@ -57,12 +59,14 @@ class Progress:
 
     def _show(self) -> None:
         if self._bar is not None:
-            told = f"{format_count(self._done_files)}/{format_count(self._files)} files"
-            self._bar.update(self._bar_task, completed=self._done_bytes, told=told)
+            self._bar.update(self._bar_task, completed=self._done_bytes, told=self._told())
         elif time.monotonic() - self._told_s >= PLAIN_EVERY_S:
             self._told_s = time.monotonic()
             sys.stderr.write(self._line() + "\n")
             sys.stderr.flush()
+
+    def _told(self) -> str:
+        return f"{format_count(self._done_files)}/{format_count(self._files)} files"
 
     def _line(self) -> str:
         elapsed_s = time.monotonic() - self._began_s
@@ -73,30 +77,3 @@ class Progress:
             f"{self._title}: {format_count(self._done_files)} of {format_count(self._files)} files, "
             f"{format_bytes(self._done_bytes)} of {format_bytes(self._size_bytes)}, {format_bytes(rate)}/s{left}"
         )
-
-
-def _open_bar(title: str, files: int, size_bytes: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import (
-        Progress as Bar,
-    )
-
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[told]}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        refresh_per_second=5,
-    )
-    bar.start()
-    return bar, bar.add_task(title, total=size_bytes or 1, told=f"0/{format_count(files)} files")

@@ -1,4 +1,4 @@
-"""Results as tables and bars on standard output: the only importer of rich besides the progress bar.
+"""Results as tables and bars on standard output.
 
 On a terminal they fit its width; elsewhere they are plain lines, whole, with two spaces between columns, for
 grep and awk. Colours only on a terminal, and not where NO_COLOR is set.
@@ -34,7 +34,9 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
     """
     cleaned = [[printable(text).replace("\n", " ") for text in row] for row in rows]
     if sys.stdout.isatty():
-        _write_rich(columns, cleaned, marked)
+        from podtasks.doors.rich_terminal import print_table
+
+        print_table([(c.title, c.align, c.may_shrink) for c in columns], cleaned, marked)
         return
     titles = [column.title for column in columns]
     widths = [max(map(len, texts)) for texts in zip(titles, *cleaned, strict=True)]
@@ -55,30 +57,6 @@ def write_bars(rows: Sequence[tuple[str, float, str]]) -> None:
         length = round(value / most * columns) if most > 0 else 0
         bar = block * (max(length, 1) if value > 0 else 0)
         write_result(f"{printable(label):<{label_columns}}  {text:>{text_columns}}  {bar}".rstrip())
-
-
-def _write_rich(columns: Sequence[Column], rows: Sequence[Sequence[str]], marked: int | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.title,
-            justify=column.align,
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=None if column.may_shrink else max([len(column.title), *_lengths(columns, column, rows)]),
-        )
-    for number, row in enumerate(rows):
-        table.add_row(*(Text(text) for text in row), style="bold" if number == marked else None)
-    Console(highlight=False).print(table)
-
-
-def _lengths(columns: Sequence[Column], column: Column, rows: Sequence[Sequence[str]]) -> list[int]:
-    number = list(columns).index(column)
-    return [len(row[number]) for row in rows]
 
 
 def _bar_columns(taken: int) -> int:
