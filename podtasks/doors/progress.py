@@ -1,7 +1,7 @@
 """A progress bar on standard error: files, bytes, rate and time left.
 
-On a terminal it is drawn in place (doors/rich_terminal); elsewhere it is a plain line every few seconds, only when something
-moved.
+On a terminal it is drawn in place (doors/rich_terminal); elsewhere it is a plain line every few seconds, only when
+something moved.
 """
 
 from __future__ import annotations
