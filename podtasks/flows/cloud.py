@@ -9,6 +9,7 @@ from podtasks.doors import key_files, local_cloud
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles, read_identity, write_identity_value
+from podtasks.doors.runpod_rest import RunPodRest
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.pure.errors import SettingsError
 from podtasks.pure.secret import Secret
@@ -37,11 +38,13 @@ class Cloud:
         s3_endpoint_url: where the S3 API answers, where that is not RunPod's own address of the data center.
         data_center: where the volume is, where that is known without asking.
         rest_url: the base of REST v2.
+        rest: what asks it.
     """
 
     name: str
     is_local: bool
     api: RunPodSdk
+    rest: RunPodRest
     identity_path: Path
     pod_id: str
     network_volume_id: str | None
@@ -143,6 +146,7 @@ def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
         name="local cloud",
         is_local=True,
         api=RunPodSdk(running.key, running.url, clock),
+        rest=RunPodRest(running.key, f"{running.url}/v2", clock),
         identity_path=files.local_identity_path,
         pod_id=remembered.get("POD_ID", ""),
         network_volume_id=running.volume_id,
@@ -167,10 +171,12 @@ def _open_runpod(
             next_step="put it into .runpod.env (see .runpod.env.example), or use --cloud local",
         )
     key_path = Path(identity.ssh_key_path)
+    rest_url = f"{identity.runpod_api_base_url}/v2" if identity.runpod_api_base_url else REST_URL
     return Cloud(
         name="RunPod",
         is_local=False,
         api=RunPodSdk(identity.runpod_api_key, identity.runpod_api_base_url, clock),
+        rest=RunPodRest(identity.runpod_api_key, rest_url, clock),
         identity_path=files.identity_path,
         pod_id=identity.pod_id or "",
         network_volume_id=identity.network_volume_id,
@@ -178,7 +184,7 @@ def _open_runpod(
         public_key=key_files.require_login_key(key_path) if to_launch else "",
         s3_keys=_s3_keys(identity),
         data_center=data_center,
-        rest_url=f"{identity.runpod_api_base_url}/v2" if identity.runpod_api_base_url else REST_URL,
+        rest_url=rest_url,
     )
 
 

@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from podtasks.doors.runpod_rest import RunPodRest
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import PodRequest, create_pod
+from podtasks.pure.bills import PodBill, VolumeBill
+from podtasks.pure.cpu_offers import CpuOffer
 from podtasks.pure.errors import CapacityError
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
 
 READS = ("find_pod", "list_pods", "list_offers", "list_gpu_types", "list_network_volumes")
 RTX_4090 = GpuOffer("NVIDIA GeForce RTX 4090", "RTX 4090", 24, 0.69, "High")
 A100 = GpuOffer("NVIDIA A100 80GB PCIe", "A100 PCIe", 80, 1.39, "Low")
+CPU_OFFER = CpuOffer("cpu3c-2-4", "Compute-Optimized", 2, 4.0, 0.08)
 VOLUME = NetworkVolume("vol1", "data", 100, "EU-RO-1")
 IMAGE = "runpod/pytorch:1.0.3-cu1290-torch291-ubuntu2204"
 SPEC = PodSpec(
@@ -180,14 +184,58 @@ class StrictApi:
         return cast("Callable[[], object]", answer)() if callable(answer) else answer
 
 
+class FakeRest:
+    """REST v2 with this price and these bills; `error` is what every question is answered with instead."""
+
+    def __init__(
+        self,
+        *,
+        cpu_offer: CpuOffer | None = CPU_OFFER,
+        pod_bills: Sequence[PodBill] = (),
+        volume_bills: Sequence[VolumeBill] = (),
+        error: Exception | None = None,
+    ) -> None:
+        self._cpu_offer, self._pod_bills, self._volume_bills = cpu_offer, pod_bills, volume_bills
+        self._error = error
+
+    def find_cpu_offer(self, instance_id: str) -> CpuOffer | None:
+        """Return the offer, whatever is asked for."""
+        del instance_id
+        self._fail()
+        return self._cpu_offer
+
+    def list_pod_billing(self, days: int) -> list[PodBill]:
+        """Return the bills, however many days are asked for."""
+        del days
+        self._fail()
+        return list(self._pod_bills)
+
+    def list_volume_billing(self, days: int) -> list[VolumeBill]:
+        """Return the bills, however many days are asked for."""
+        del days
+        self._fail()
+        return list(self._volume_bills)
+
+    def _fail(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
 def make_cloud(
-    api: StrictApi, folder: Path, *, pod_id: str = "", network_volume_id: str | None = "vol1", is_local: bool = False
+    api: StrictApi,
+    folder: Path,
+    *,
+    pod_id: str = "",
+    network_volume_id: str | None = "vol1",
+    is_local: bool = False,
+    rest: FakeRest | None = None,
 ) -> Cloud:
     """Return a cloud on this account, whose POD_ID lives in `folder`/.runpod.env."""
     return Cloud(
         name="RunPod",
         is_local=is_local,
         api=cast(RunPodSdk, api),
+        rest=cast(RunPodRest, rest or FakeRest()),
         identity_path=folder / ".runpod.env",
         pod_id=pod_id,
         network_volume_id=network_volume_id,
