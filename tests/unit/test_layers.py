@@ -16,6 +16,8 @@ OWNERS = {
     "paramiko": "podtasks/doors/ssh.py",
     "runpod": "podtasks/doors/runpod_sdk.py",
     "requests": "podtasks/doors/runpod_sdk.py",
+    "boto3": "podtasks/doors/s3_client.py",
+    "botocore": "podtasks/doors/s3_client.py",
 }
 PURE_PACKAGES = frozenset({"yaml", "pydantic", "pydantic_core", "dotenv"})
 EFFECT_MODULES = frozenset({"subprocess", "socket", "time", "asyncio", "threading"})
