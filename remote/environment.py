@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from image_packages import find_packages, fingerprint, remove_shadows, write_shadows
 from requirements_stamp import stamp_of
 
+TOOL_NICENESS = 10
 _STAMP = "podtasks-stamp.json"
 _CANNOT_EXECUTE, _NOT_FOUND = 126, 127
 # Asked of the image's Python: does it run in a venv itself, and where are its packages?
@@ -78,7 +79,7 @@ def prepare_environment(
     if venv == "volume":
         place = os.path.join(volume, ".venvs", os.path.basename(os.path.abspath(clone)))
     wanted = stamp_of(clone, file, image_python, venv)
-    builder = _Builder(place, image_python, _variables(volume), clone, log_write)
+    builder = _Builder(place, image_python, _variables(volume, os.environ), clone, log_write)
     try:
         if not builder.is_made_from(wanted):
             builder.build(file, wanted)
@@ -87,9 +88,37 @@ def prepare_environment(
     return builder.python
 
 
-def _variables(volume: str) -> dict[str, str]:
+def prepare_tool(
+    place: str, packages: Sequence[str], image_python: str, volume: str, environ: Mapping[str, str], log_write: LogWrite
+) -> str:
+    """Return the Python of a venv at `place` that has these packages and sees none of the image's.
+
+    It is made anew unless it was finished with the same packages, behind a training in the queue for the CPU.
+
+    Args:
+        place: the venv's folder.
+        packages: what to install, as requirements.
+        image_python: the path of the Python to make it from.
+        volume: where the package caches are.
+        environ: the environment of the installers; package indexes and proxies stand in it.
+        log_write: is given each line of their output.
+
+    Raises:
+        EnvironmentFailure: a package cannot be installed.
+    """
+    builder = _Builder(place, image_python, _variables(volume, environ), "/", log_write, niceness=TOOL_NICENESS)
+    wanted = {"packages": list(packages), "python": image_python}
+    try:
+        if builder.read_stamp() != wanted or not os.access(builder.python, os.X_OK):
+            builder.build_apart(wanted)
+    except OSError as error:
+        raise EnvironmentFailure(f"The environment could not be written: {error}.", 1) from error
+    return builder.python
+
+
+def _variables(volume: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of the installers. No hard links on MooseFS: uv would hang."""
-    variables = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+    variables = {name: value for name, value in environ.items() if name not in _MISLEADING}
     variables.update(
         UV_CACHE_DIR=os.path.join(volume, ".cache", "uv"),
         UV_LINK_MODE="copy",
@@ -108,35 +137,45 @@ class _Builder:
     """Makes the venv at `place` on top of the image's Python."""
 
     def __init__(
-        self, place: str, image_python: str, variables: Mapping[str, str], clone: str, log_write: LogWrite
+        self,
+        place: str,
+        image_python: str,
+        variables: Mapping[str, str],
+        clone: str,
+        log_write: LogWrite,
+        *,
+        niceness: int = 0,
     ) -> None:
         self._place, self._image_python, self._clone = place, image_python, clone
         self._variables, self._log_write = variables, log_write
-        self._uv = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(image_python))
+        self._niceness = niceness
+        path = variables.get("PATH") or os.defpath
+        self._uv = shutil.which("uv", path=path) or shutil.which("uv", path=os.path.dirname(image_python))
         self.python = os.path.join(place, "bin", "python")
 
     def is_made_from(self, wanted: Mapping[str, Any]) -> bool:
         """Say whether the venv is finished and was made from the same things."""
-        try:
-            with open(os.path.join(self._place, _STAMP), encoding="utf-8") as file:
-                made = json.load(file)
-        except (OSError, ValueError):
+        made = self.read_stamp()
+        if made is None:
             return False
         packages = made.pop("packages")
         is_same = made == wanted and fingerprint(packages["places"]) == packages["fingerprint"]
         return is_same and os.access(self.python, os.X_OK)
 
+    def read_stamp(self) -> dict[str, Any] | None:
+        """Return what the venv was made from, None where there is no finished one."""
+        try:
+            with open(os.path.join(self._place, _STAMP), encoding="utf-8") as file:
+                stamp: dict[str, Any] = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return stamp
+
     def build(self, requirements: str, stamp: Mapping[str, Any]) -> None:
         """Make the venv anew. The stamp is written last: an interrupted build is none."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.join(self._place, _STAMP))
-        if os.path.isdir(self._place) and not os.path.islink(self._place):
-            shutil.rmtree(self._place)
-        elif os.path.lexists(self._place):
-            os.unlink(self._place)
-        os.makedirs(os.path.dirname(self._place), exist_ok=True)
+        self._clear()
         image = self._ask_image()
-        self._make_venv()
+        self._make_venv("--system-site-packages")
         site_packages = self._site_packages()
         if image["is_venv"]:
             _show_through(site_packages, image["places"])
@@ -145,11 +184,36 @@ class _Builder:
             self._run(self._uv, "pip", "install", "--python", self.python, "-r", requirements)
             remove_shadows(site_packages)
         else:
-            self._install_with_pip(requirements)
+            self._install_with_pip("-r", requirements)
         places = image["places"]
         packages = {"places": places, "fingerprint": fingerprint(places)}
+        self._write_stamp({**stamp, "packages": packages})
+
+    def build_apart(self, stamp: Mapping[str, Any]) -> None:
+        """Make the venv anew with the stamp's packages, none of the image's in sight."""
+        self._clear()
+        self._make_venv()
+        packages = stamp["packages"]
+        if self._uv:
+            self._run(self._uv, "pip", "install", "--python", self.python, *packages)
+        elif self._has_pip(self._image_python):
+            self._run(self._image_python, "-m", "pip", "--python", self.python, "install", *packages)
+        else:
+            self._install_with_pip(*packages)
+        self._write_stamp(stamp)
+
+    def _clear(self) -> None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(os.path.join(self._place, _STAMP))
+        if os.path.isdir(self._place) and not os.path.islink(self._place):
+            shutil.rmtree(self._place)
+        elif os.path.lexists(self._place):
+            os.unlink(self._place)
+        os.makedirs(os.path.dirname(self._place), exist_ok=True)
+
+    def _write_stamp(self, stamp: Mapping[str, Any]) -> None:
         with open(os.path.join(self._place, _STAMP), "w", encoding="utf-8") as file:
-            json.dump({**stamp, "packages": packages}, file)
+            json.dump(stamp, file)
 
     def _ask_image(self) -> dict[str, Any]:
         words = [self._image_python, "-E", "-c", _QUERY]
@@ -159,12 +223,12 @@ class _Builder:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
-    def _make_venv(self) -> None:
+    def _make_venv(self, *options: str) -> None:
         if self._uv:
             words = ("venv", "--quiet", "--no-project", "--python", self._image_python)
-            self._run(self._uv, *words, "--system-site-packages", self._place)
+            self._run(self._uv, *words, *options, self._place)
         else:
-            words = ("-m", "venv", "--system-site-packages", "--without-pip", self._place)
+            words = ("-m", "venv", *options, "--without-pip", self._place)
             self._run(self._image_python, *words)
 
     def _site_packages(self) -> str:
@@ -174,12 +238,15 @@ class _Builder:
             raise EnvironmentFailure(f"The venv at {self._place} does not run.", _CANNOT_EXECUTE)
         return os.fsdecode(done.stdout[:-1])
 
-    def _install_with_pip(self, requirements: str) -> None:
-        """Install with the image's pip, which the venv sees, or with Python's bundled one."""
-        asked = [self.python, "-m", "pip", "--version"]
-        if subprocess.run(asked, env=self._variables, capture_output=True, check=False).returncode != 0:
+    def _install_with_pip(self, *words: str) -> None:
+        """Install with the image's pip, where the venv sees it, or with Python's bundled one."""
+        if not self._has_pip(self.python):
             self._run(self.python, "-m", "ensurepip")
-        self._run(self.python, "-m", "pip", "install", "-r", requirements)
+        self._run(self.python, "-m", "pip", "install", *words)
+
+    def _has_pip(self, python: str) -> bool:
+        asked = [python, "-m", "pip", "--version"]
+        return subprocess.run(asked, env=self._variables, capture_output=True, check=False).returncode == 0
 
     def _run(self, *words: str) -> None:
         """Run an installer in the clone, its output going to the log. Raise EnvironmentFailure if it fails."""
@@ -190,6 +257,7 @@ class _Builder:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=lambda: os.nice(self._niceness),
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:

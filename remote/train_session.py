@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import subprocess
 import sys
 
+import tmux
 from answer import Refused
 from pod_environ import container_directory, read_pod_environ, volume_directory
 
 NAME = "train"
-TIMEOUT_S = 20.0
-# `=` makes tmux take the name as it stands; the pane form needs the colon as well.
-TARGET = f"={NAME}"
-KEEP_UNATTENDED = ("set-option", "-t", NAME, "destroy-unattached", "off")
 
 
 def require_none() -> None:
@@ -23,7 +19,7 @@ def require_none() -> None:
     pid = supervisor_pid()
     if pid is not None:
         raise Refused("A run is still active on the pod.", f"its supervisor is process {pid}")
-    if _tmux(["has-session", "-t", TARGET]).returncode == 0:
+    if tmux.has_session(NAME):
         print(f"removing the tmux session {NAME}, which has no supervisor any more", file=sys.stderr)
         end()
 
@@ -34,10 +30,7 @@ def start(run_dir: str, errors: str) -> int:
     It gets only the environment it needs, whatever the tmux server was started with, and its standard error
     goes to the file `errors`. Raise Refused with what tmux said when it fails.
     """
-    done = _tmux([*_new_session_words(_supervisor_words(run_dir, errors)), ";", *KEEP_UNATTENDED])
-    if done.returncode != 0 and not done.stdout.strip().isdigit():
-        raise Refused("tmux could not start the session.", done.stderr.decode(errors="replace").strip())
-    return int(done.stdout)
+    return tmux.start_session(NAME, _supervisor_words(run_dir, errors))
 
 
 def _supervisor_words(run_dir: str, errors: str) -> list[str]:
@@ -47,21 +40,9 @@ def _supervisor_words(run_dir: str, errors: str) -> list[str]:
     return ["env", "-i", *_supervisor_environ(), "sh", "-c", 'exec "$@" 2>>"$0"', errors, *supervisor]
 
 
-def _new_session_words(command: list[str]) -> list[str]:
-    """Return the tmux command that runs `command` in the detached session and prints its process id."""
-    printing = ["-P", "-F", "#{pane_pid}"]
-    size = ["-x", "200", "-y", "50"]
-    return ["-u", "new-session", "-d", *printing, "-s", NAME, *size, "-c", "/", *map(_word, command)]
-
-
-def _word(text: str) -> str:
-    """Return a word of a command as tmux takes it: one that ends with a semicolon would end the command."""
-    return f"{text[:-1]}\\;" if text.endswith(";") else text
-
-
 def end() -> None:
     """End the session; a supervisor in it gets SIGHUP."""
-    _tmux(["kill-session", "-t", TARGET])
+    tmux.end_session(NAME)
 
 
 def is_alive(pid: int) -> bool:
@@ -123,16 +104,3 @@ def _supervisor_environ() -> list[str]:
     )
     needed.update({name: os.environ[name] for name in passed_on if name in os.environ})
     return [f"{name}={value}" for name, value in needed.items()]
-
-
-def _tmux(words: list[str]) -> subprocess.CompletedProcess[bytes]:
-    """Run a tmux command. Raise Refused when there is no tmux."""
-    passed_on = ("PATH", "HOME", "USER", "SHELL", "LANG", "TERM", "TMUX_TMPDIR")
-    environ = {name: os.environ[name] for name in passed_on if name in os.environ}
-    environ.setdefault("TERM", "xterm-256color")
-    try:
-        return subprocess.run(
-            ["tmux", *words], stdin=subprocess.DEVNULL, capture_output=True, env=environ, timeout=TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        raise Refused("tmux is not installed on the pod.", "prepare installs it where apt-get can") from None
