@@ -4,8 +4,8 @@
     python3 guard.py
 
 It listens on the unix socket $PODTASKS_DIR/guard.sock for JSON lines; README.md beside this file has the
-protocol. Here is what clients may ask for; guard_end.py has what ends a run and the pod, guard_loop.py the
-loop under it, guard_state.py what outlives this process. A second guard waits as a spare until the first one
+protocol. Here is what clients may ask for, with guard_holds.py; guard_end.py has what ends a run and the pod,
+guard_loop.py the loop under it, guard_state.py what outlives this process. A second guard waits as a spare until the first one
 is gone.
 """
 
@@ -18,14 +18,15 @@ import time
 from typing import Any
 
 import guard_state
-from guard_end import NEVER, Ends, grace_s
+from guard_end import NEVER, grace_s
+from guard_holds import Holds
 from guard_loop import Connection, say
 from pod_environ import container_directory
 
 VERSION = 1
 
 
-class Guard(Ends):
+class Guard(Holds):
     """The requests of clients, and who may have the lease."""
 
     # Requests
@@ -68,7 +69,7 @@ class Guard(Ends):
         kept = {name: before.get(name) for name in ("pgid", "ending")}
         self.take(connection, "run", {**fields, "pid": request["pid"], **kept})
         self.last_run_id = run["run_id"]
-        for name in ("grace", "reconnect"):
+        for name in ("grace", "hold", "reconnect"):
             self.deadlines.pop(name, None)
         guard_state.end_grace(self.directory)
 
@@ -115,6 +116,8 @@ class Guard(Ends):
             "followers_wait_s": self.left_s("followers"),
             "stopping": None if self.stopping is None else self.stopping["reason"],
             "last_run_id": self.last_run_id,
+            "holds": len(self.hold_names()),
+            "holders": self.hold_names(),
             "token_holds": self.holds(request.get("token")),
         }
 

@@ -165,7 +165,7 @@ class Ends(Loop):
 
     def on_grace(self) -> None:
         """Stop the pod: nothing was launched in time."""
-        self.stop(f"no run was launched within the grace time ({grace_s() / 60:g} minutes)")
+        self.stop(f"no run was launched within the grace time ({grace_s() / 60:g} minutes)", grace_action())
 
     def on_hours(self) -> None:
         """End the run whose hours are used up; stop a pod that was kept."""
@@ -188,10 +188,14 @@ class Ends(Loop):
 
     def save(self) -> None:
         """Write the state that must outlive this process."""
+        deadlines = {n: self.deadlines[n] for n in ("grace", "hours", "kill") if n in self.deadlines}
+        if "hold" in self.deadlines:
+            # Whoever held this guard must hold the next one anew.
+            deadlines["grace"] = time.monotonic() + grace_s()
         guard_state.save(
             self.directory,
             {
-                "deadlines": {n: self.deadlines[n] for n in ("grace", "hours", "kill") if n in self.deadlines},
+                "deadlines": deadlines,
                 "lease": self.lease if self.lease is not None and self.lease["kind"] == "run" else None,
                 "last_run_id": self.last_run_id,
                 "stopping": self.stopping,
@@ -245,3 +249,8 @@ def seconds(name: str, default: float) -> float:
 def grace_s() -> float:
     """Return how long a pod may live before a run is launched on it."""
     return seconds("PODTASKS_GRACE_MINUTES", 15) * 60
+
+
+def grace_action() -> str:
+    """Return what becomes of a pod whose grace time is over: "stop", or "terminate" for one that is not kept."""
+    return "terminate" if read_setting("PODTASKS_GRACE_ACTION", "stop") == "terminate" else "stop"

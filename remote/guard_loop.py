@@ -27,6 +27,7 @@ class Connection:
         self.sock = sock
         self.received = b""
         self.role: str | None = None
+        self.who = ""
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one line; a client that does not read its lines loses its connection."""

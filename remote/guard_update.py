@@ -18,7 +18,15 @@ from guard_link import GuardGone
 from pod_environ import container_directory
 
 # guard.py last: one that is started in the middle of an update must not miss a part.
-FILES = ("pod_environ.py", "stop_pod.py", "guard_loop.py", "guard_state.py", "guard_end.py", "guard.py")
+FILES = (
+    "pod_environ.py",
+    "stop_pod.py",
+    "guard_loop.py",
+    "guard_state.py",
+    "guard_end.py",
+    "guard_holds.py",
+    "guard.py",
+)
 RESTART_TIMEOUT_S = 10.0
 
 

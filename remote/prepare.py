@@ -8,14 +8,15 @@ In: {"clone", "who"}. Out: {"ok", "token", "holder", "clone_commits": the commit
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import answer
+import guard_lease
 import guard_link
 import guard_update
 import run_record
@@ -24,7 +25,6 @@ from guard_link import GuardGone, GuardLink
 from pod_environ import read_pod_environ, volume_directory
 
 PROGRAMS = ("git", "rsync", "tmux")
-RECONNECT_S = 10.0
 
 
 def main(request: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ def main(request: dict[str, Any]) -> None:
             "guard": status,
         }
     )
-    hold(link, who, token)
+    guard_lease.hold(link, "prepare", {"who": who, "token": token})
 
 
 def take_lease(who: str) -> tuple[GuardLink, str]:
@@ -73,9 +73,9 @@ def describe(holder: dict[str, Any]) -> str:
     return f"{what} of {holder['who'] or 'somebody'}, since {since}"
 
 
-def install_missing() -> list[str]:
+def install_missing(programs: Sequence[str] = PROGRAMS) -> list[str]:
     """Install the programs that are missing and return their names. Raise Refused when that fails."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return []
     print(f"installing {' '.join(missing)}", file=sys.stderr, flush=True)
@@ -104,40 +104,6 @@ def clone_commits(clone: str) -> list[str]:
     environ = {**read_pod_environ(), **os.environ}
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environ, check=False)
     return sorted(set(done.stdout.decode(errors="replace").split()))
-
-
-def hold(link: GuardLink, who: str, token: str) -> None:
-    """Hold the lease until standard input closes; take it again from a guard that was restarted."""
-    while True:
-        ready, _, _ = select.select([0, link.fileno()], [], [])
-        if 0 in ready and not os.read(0, 65536):
-            return
-        if link.fileno() in ready:
-            try:
-                link.take_events()
-            except GuardGone:
-                link.close()
-                successor = take_again(who, token)
-                if successor is None:
-                    return
-                link = successor
-
-
-def take_again(who: str, token: str) -> GuardLink | None:
-    """Return a link that holds the same lease at the next guard, None when that guard has another holder."""
-    deadline = time.monotonic() + RECONNECT_S
-    while True:
-        try:
-            link = guard_link.connect()
-            if link.request("prepare", who=who, token=token)["ok"]:
-                return link
-            link.close()
-            return None
-        except GuardGone as error:
-            if time.monotonic() > deadline:
-                print(f"the lease is lost: {error}", file=sys.stderr)
-                return None
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ BOOT_FILES = (
     "boot.sh",
     "guard.py",
     "guard_end.py",
+    "guard_holds.py",
     "guard_loop.py",
     "guard_state.py",
     "stop_pod.py",
