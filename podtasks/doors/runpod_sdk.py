@@ -141,10 +141,16 @@ class RunPodSdk:
         heard of it, and ApiCallError with `may_have_acted` when nobody can know whether the pod exists: look
         before trying again.
         """
-        arguments = _create_arguments(spec, gpu_type)
-        return self._once(
-            f"create a pod with {gpu_type}", lambda sdk: str(sdk.create_pod(**arguments)["id"]), rents=True
-        )
+        choice = {"gpu_type_id": graphql_text.escape(gpu_type), "gpu_count": spec.gpu_count}
+        return self._create(spec, choice, f"create a pod with {gpu_type}")
+
+    def create_cpu_pod(self, spec: PodSpec, instance_id: str) -> str:
+        """Rent a pod without a GPU, such as cpu3c-2-4, and return its id; tried once, and raises, as `create_pod`."""
+        return self._create(spec, {"instance_id": graphql_text.escape(instance_id)}, f"create a CPU pod {instance_id}")
+
+    def _create(self, spec: PodSpec, choice: Mapping[str, Any], purpose: str) -> str:
+        arguments = {**_create_arguments(spec), **choice}
+        return self._once(purpose, lambda sdk: str(sdk.create_pod(**arguments)["id"]), rents=True)
 
     def resume_pod(self, pod_id: str, gpu_count: int) -> None:
         """Start a stopped pod. Raises CapacityError when its host has no GPU free."""
@@ -209,8 +215,8 @@ def _parse_volumes(user: Mapping[str, Any]) -> list[NetworkVolume]:
     ]
 
 
-def _create_arguments(spec: PodSpec, gpu_type: str) -> dict[str, Any]:
-    """Return the SDK's arguments for a pod, with every text escaped for GraphQL."""
+def _create_arguments(spec: PodSpec) -> dict[str, Any]:
+    """Return the SDK's arguments for a pod of any kind, with every text escaped for GraphQL."""
     escape = graphql_text.escape
     optional = {
         "data_center_id": spec.data_center and escape(spec.data_center),
@@ -219,8 +225,6 @@ def _create_arguments(spec: PodSpec, gpu_type: str) -> dict[str, Any]:
     return {
         "name": escape(spec.name),
         "image_name": escape(spec.image),
-        "gpu_type_id": escape(gpu_type),
-        "gpu_count": spec.gpu_count,
         "cloud_type": spec.cloud_type,
         "container_disk_in_gb": spec.container_disk_gb,
         "volume_in_gb": 0 if spec.network_volume_id else spec.volume_disk_gb,

@@ -14,7 +14,7 @@ from podtasks.pure.boot import build_start_command
 from podtasks.pure.errors import PlanError
 from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec
-from podtasks.pure.pod_environment import build_pod_environment
+from podtasks.pure.pod_environment import build_pod_environment, training_stamp
 from podtasks.pure.settings import Settings
 
 
@@ -52,7 +52,7 @@ def _find_offers(cloud: Cloud, settings: Settings, secure: bool) -> tuple[str | 
     # The API is asked outside of the checks: when it is silent, that is the one problem to tell.
     volumes = cloud.api.list_network_volumes()
     findings.check(lambda: _require_volume_settings(cloud, settings))
-    data_center = findings.check(lambda: _find_data_center(cloud, settings, volumes))
+    data_center = findings.check(lambda: find_data_center(cloud, settings, volumes))
     offers = cloud.api.list_offers(
         settings.gpu_types, gpu_count=settings.gpu_count, data_center=data_center, secure=secure
     )
@@ -62,8 +62,11 @@ def _find_offers(cloud: Cloud, settings: Settings, secure: bool) -> tuple[str | 
     return data_center, offers
 
 
-def _find_data_center(cloud: Cloud, settings: Settings, listed: Sequence[NetworkVolume]) -> str | None:
-    """Return the data centre to rent in: the network volume's, which binds the pod to it."""
+def find_data_center(cloud: Cloud, settings: Settings, listed: Sequence[NetworkVolume]) -> str | None:
+    """Return the data centre to rent in: the network volume's, which binds the pod to it.
+
+    Raises PlanError for a volume that is not among the account's `listed` ones, or that the settings place elsewhere.
+    """
     if cloud.network_volume_id is None:
         return settings.data_center
     volume = next((volume for volume in listed if volume.id == cloud.network_volume_id), None)
@@ -113,7 +116,7 @@ def build_spec(settings: Settings, cloud: Cloud, place: Place, host_key: KeyPair
     """Return the pod to rent, with a host key that was made for it here."""
     environment = build_pod_environment(
         settings.pod_environment(),
-        project=settings.project,
+        stamp=training_stamp(settings.project),
         public_key=cloud.public_key,
         host_private_key=host_key.private,
         host_public_key=host_key.public,

@@ -30,7 +30,7 @@ def ensure_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock
     pod = find_pod(cloud, request.project)
     if pod is not None and pod.status is PodStatus.RUNNING:
         cloud.remember_pod(pod.id)
-        _require_guarded(pod)
+        require_guarded(pod)
         return OurPod(_use_running(pod, request, report), ran_before=True)
     return OurPod(_start_pod(cloud, pod, request, report, clock), ran_before=False)
 
@@ -40,7 +40,7 @@ def _start_pod(cloud: Cloud, pod: Pod | None, request: PodRequest, report: Repor
     if pod is None:
         return create_pod(cloud, request, report, clock)
     cloud.remember_pod(pod.id)
-    _require_guarded(pod)
+    require_guarded(pod)
     if not _fits(pod, request):
         return _replace(cloud, pod, request, report, clock, f"it has {_describe(pod)}")
     try:
@@ -91,7 +91,8 @@ def _terminate_quietly(cloud: Cloud, pod: Pod, report: Reporter) -> None:
         report.note(f"the stopped pod {pod.id} could not be deleted ({error.what}); it is not billed")
 
 
-def _require_guarded(pod: Pod) -> None:
+def require_guarded(pod: Pod) -> None:
+    """Raise PlanError for a pod that podtasks did not make: nothing can prove that it is the one that answers."""
     if not pod.host_public_key:
         raise PlanError(
             f"Pod {pod.id} was not made by podtasks: it has no guard and its host key is not known.",

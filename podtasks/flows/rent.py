@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_until
@@ -40,7 +42,7 @@ def create_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock
             refusals.append(f"{offer.id} (none in stock)")
             continue
         try:
-            pod_id = _create_once(cloud, request.spec, offer.id, clock)
+            pod_id = create_once(cloud, request.spec, functools.partial(_order, cloud, offer.id), clock)
         except CapacityError as error:
             refusals.append(offer.id)
             report.note(error.what)
@@ -68,14 +70,21 @@ def require_cap(cloud: Cloud, pod: Pod, request: PodRequest, report: Reporter) -
     )
 
 
-def _create_once(cloud: Cloud, spec: PodSpec, gpu_type: str, clock: Clock) -> str:
-    """Create one pod and return its id, however the answer gets lost: look first, then ask again."""
+def _order(cloud: Cloud, gpu_type: str, spec: PodSpec) -> str:
+    return cloud.api.create_pod(spec, gpu_type)
+
+
+def create_once(cloud: Cloud, spec: PodSpec, order: Callable[[PodSpec], str], clock: Clock) -> str:
+    """Create one pod and return its id, however the answer gets lost: look first, then ask again.
+
+    `order` is tried up to three times, with a spec that carries the mark by which the pod is found.
+    """
     nonce = secrets.token_hex(8)
     marked = replace(spec, env={**spec.env, LAUNCH_MARK: nonce})
     pauses = growing_pauses(1.0, 2.0, 8.0)
     for _ in range(CREATE_TRIES):
         try:
-            return cloud.api.create_pod(marked, gpu_type)
+            return order(marked)
         except ApiCallError as error:
             last = error
             pause_s = next(pauses) if error.retry_after_s is None else min(error.retry_after_s, LONGEST_PAUSE_S)
@@ -106,8 +115,8 @@ def _find_created(cloud: Cloud, nonce: str, clock: Clock, pause_s: float, looks:
 
 def _settle(cloud: Cloud, pod_id: str, request: PodRequest, report: Reporter, clock: Clock) -> Pod:
     """Check a pod just made: within the cap, and the only one of this project."""
-    pod = require_cap(cloud, _read_new(cloud, pod_id, clock), request, report)
-    _delete_late_orders(cloud, pod, request.project, report)
+    pod = require_cap(cloud, read_new(cloud, pod_id, clock), request, report)
+    delete_late_orders(cloud, pod, _running(cloud, request.project), report)
     twin = _find_twin(cloud, pod, request.project)
     if twin is not None and pod.id < twin.id:
         twin = _outwait_twin(cloud, pod, request.project, clock)
@@ -119,10 +128,10 @@ def _settle(cloud: Cloud, pod_id: str, request: PodRequest, report: Reporter, cl
     return twin
 
 
-def _delete_late_orders(cloud: Cloud, pod: Pod, project: str, report: Reporter) -> None:
-    """Delete pods of the same order: one whose answer was lost was carried out after all, after the next."""
+def delete_late_orders(cloud: Cloud, pod: Pod, running: Sequence[Pod], report: Reporter) -> None:
+    """Delete those of `running` that are of the same order as `pod`: one whose answer was lost was carried out late."""
     mark = _launch_mark(pod)
-    for late in _running(cloud, project):
+    for late in running:
         if late.id != pod.id and mark is not None and _launch_mark(late) == mark:
             cloud.api.terminate_pod(late.id)
             report.note(f"RunPod made pod {late.id} for the same order; it is deleted")
@@ -160,7 +169,8 @@ def _launch_mark(pod: Pod) -> str | None:
     return pod.env.get(LAUNCH_MARK)
 
 
-def _read_new(cloud: Cloud, pod_id: str, clock: Clock) -> Pod:
+def read_new(cloud: Cloud, pod_id: str, clock: Clock) -> Pod:
+    """Wait until RunPod shows a pod that it has just made, and return it. Raises PodFailedError."""
     try:
         pod = wait_until(
             lambda: cloud.api.find_pod(pod_id),

@@ -70,6 +70,11 @@ class Pod:
         return self.env.get("PODTASKS_PROJECT", "")
 
     @property
+    def helper_of(self) -> str:
+        """The project that this pod only copies files for, "" for a pod that trains."""
+        return self.env.get("PODTASKS_HELPER", "")
+
+    @property
     def network_volume_id(self) -> str:
         """The network volume the pod was made with, "" for a host-local volume disk."""
         return self.env.get("PODTASKS_NETWORK_VOLUME", "")

@@ -161,6 +161,11 @@ class StrictApi:
         self.specs.append(spec)
         return cast("str", self._answer(f"create_pod {gpu_type}"))
 
+    def create_cpu_pod(self, spec: PodSpec, instance_id: str) -> str:
+        """Return the declared id; the spec is kept."""
+        self.specs.append(spec)
+        return cast("str", self._answer(f"create_cpu_pod {instance_id}"))
+
     def resume_pod(self, pod_id: str, gpu_count: int) -> None:
         """Do what was declared."""
         self._answer(f"resume_pod {pod_id} {gpu_count}")
