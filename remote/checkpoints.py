@@ -54,20 +54,26 @@ def find_newest(directory: str, pattern: str) -> tuple[Checkpoint | None, list[S
         OSError: the directory is there but cannot be listed, so that nobody takes it for empty.
         ValueError: the pattern leads out of the directory.
     """
-    if not pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
-        raise ValueError(f"the checkpoint pattern {pattern!r} is not a path inside the directory")
-    if not os.path.lexists(directory):
-        return None, []
-    os.listdir(directory)  # glob would pass over an error
-    found = [Checkpoint(path, step_of(path, directory)) for path in _matches(directory, pattern)]
+    found = list_newest_first(directory, pattern)
     has_states = any(has_trainer_state(path) for path, _ in found)
     skipped: list[Skipped] = []
-    for checkpoint in sorted(found, key=_newness, reverse=True):
+    for checkpoint in found:
         why = why_incomplete(checkpoint.path, has_states)
         if why is None:
             return checkpoint, skipped
         skipped.append(Skipped(checkpoint.path, why))
     return None, skipped
+
+
+def list_newest_first(directory: str, pattern: str) -> list[Checkpoint]:
+    """Return what under `directory` has the name of a checkpoint, complete or not; raises as `find_newest`."""
+    if not pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
+        raise ValueError(f"the checkpoint pattern {pattern!r} is not a path inside the directory")
+    if not os.path.lexists(directory):
+        return []
+    os.listdir(directory)  # glob would pass over an error
+    found = [Checkpoint(path, step_of(path, directory)) for path in _matches(directory, pattern)]
+    return sorted(found, key=_newness, reverse=True)
 
 
 def _matches(directory: str, pattern: str) -> Iterator[str]:
@@ -99,7 +105,7 @@ def step_of(path: str, directory: str = "") -> int | None:
 
 
 def _trainer_step(path: str) -> int | None:
-    step = _read_json(os.path.join(path, TRAINER_STATE)).get("global_step")
+    step = read_json(os.path.join(path, TRAINER_STATE)).get("global_step")
     return step if isinstance(step, int) else None
 
 
@@ -166,7 +172,7 @@ def _check_trainer_state(path: str, names: list[str], has_states: bool) -> str |
 def _check_indexes(path: str, names: list[str]) -> str | None:
     for name in names:
         if name.endswith(".index.json"):
-            shards = _read_json(os.path.join(path, name)).get("weight_map")
+            shards = read_json(os.path.join(path, name)).get("weight_map")
             if not isinstance(shards, dict):
                 return f"has a {_show(name)} that cannot be read"
             folder = os.path.dirname(name)
@@ -197,7 +203,7 @@ def _check_files(path: str, names: list[str]) -> str | None:
     return None
 
 
-def _read_json(path: str) -> dict[str, Any]:
+def read_json(path: str) -> dict[str, Any]:
     """Return the JSON object in the file, an empty one where there is none to be read."""
     try:
         with open(path, encoding="utf-8") as file:
