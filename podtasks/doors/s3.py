@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from podtasks.doors.s3_client import S3Client, S3FileError
+from podtasks.doors.many import run_many
+from podtasks.doors.s3_client import THREADS, S3Client, S3FileError
+from podtasks.doors.s3_download import S3Download
+from podtasks.doors.s3_upload import Check, S3Upload
 from podtasks.pure.errors import ApiError
 from podtasks.pure.s3_account import S3Account
 from podtasks.pure.s3_listing import as_folder, parse_file, parse_files, parse_folders
-from podtasks.pure.transfer import VolumeFile
+from podtasks.pure.transfer import LocalFile, ProgressBar, Tally, VolumeFile
 
 LAST = "\U0010ffff"
 
@@ -70,6 +74,45 @@ class S3Volume:
             folders.update(parse_folders(page))
             files.update((file.place, file) for file in parse_files(page))
         return sorted(folders), [files[place] for place in sorted(files)]
+
+    def upload(
+        self,
+        files: Sequence[LocalFile],
+        progress: ProgressBar,
+        *,
+        check: Check = "size",
+        on_arrival: Callable[[LocalFile], None] = lambda _: None,
+    ) -> Tally:
+        """Send files to the volume, each of them confirmed.
+
+        `check` says what is asked before: whether a file of this size, or with this content, is there already, or
+        nothing. `on_arrival` hears of each file that is known to be there, from any thread.
+        """
+        return S3Upload(self._client, progress, check, on_arrival).run(files)
+
+    def download(self, files: Sequence[VolumeFile], target: Path, progress: ProgressBar) -> Tally:
+        """Copy files to `target`, at their places below it, except those that are there with size and time."""
+        return S3Download(self._client, target, progress).run(files)
+
+    def find_many(self, places: Iterable[str]) -> dict[str, VolumeFile | None]:
+        """Return `find` of many places, asked at once."""
+        found: dict[str, VolumeFile | None] = {}
+        run_many(lambda place: found.update({place: self.find(place)}), places, THREADS)
+        return found
+
+    def delete(self, places: Iterable[str]) -> list[tuple[str, str]]:
+        """Delete files on the volume, one by one, for RunPod has no batch delete; return those that remain, and why."""
+        failures: list[tuple[str, str]] = []
+
+        def delete(place: str) -> None:
+            try:
+                self._client.call("delete_object", Key=place)
+            except S3FileError as error:
+                if not error.is_missing:
+                    failures.append((place, str(error)))
+
+        run_many(delete, places, THREADS)
+        return sorted(failures)
 
     def is_empty(self, place: str) -> bool:
         """Return whether nothing lies below a place, by one short question."""

@@ -85,6 +85,12 @@ class PlanError(PodtasksError):
     exit_code = 114
 
 
+class TransferError(PodtasksError):
+    """Some files did not arrive."""
+
+    exit_code = 116
+
+
 class PodTimeoutError(PodtasksError):
     """The pod did not get as far as it should within its time."""
 

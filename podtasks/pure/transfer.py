@@ -84,3 +84,28 @@ class Carrier(Protocol):
 
     def delete(self, places: Iterable[str]) -> list[tuple[str, str]]:
         """Delete files on the volume; return those that could not be, and why."""
+
+
+def is_same_copy(size_bytes: int, modified: float, file: VolumeFile) -> bool:
+    """Return whether a local file of this size and time (seconds since 1970) is the volume's.
+
+    Times are compared by the second: HTTP tells no more.
+    """
+    return size_bytes == file.size_bytes and abs(modified - file.modified) < 1
+
+
+def is_safe_place(place: str) -> bool:
+    """Return whether a place on the volume stays, as a path, inside the folder that it is put into."""
+    return all(part not in ("", ".", "..") for part in place.split("/")) and "\0" not in place
+
+
+def merge(*tallies: Tally) -> Tally:
+    """Return what came of several transfers together."""
+    whole = Tally()
+    for tally in tallies:
+        whole.sent_files += tally.sent_files
+        whole.sent_bytes += tally.sent_bytes
+        whole.skipped_files += tally.skipped_files
+        whole.skipped_bytes += tally.skipped_bytes
+        whole.failures += tally.failures
+    return whole
