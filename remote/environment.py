@@ -225,11 +225,10 @@ class _Builder:
 
     def _make_venv(self, *options: str) -> None:
         if self._uv:
-            words = ("venv", "--quiet", "--no-project", "--python", self._image_python)
-            self._run(self._uv, *words, *options, self._place)
+            making = ("venv", "--quiet", "--no-project", "--python", self._image_python)
+            self._run(self._uv, *making, *options, self._place)
         else:
-            words = ("-m", "venv", *options, "--without-pip", self._place)
-            self._run(self._image_python, *words)
+            self._run(self._image_python, "-m", "venv", *options, "--without-pip", self._place)
 
     def _site_packages(self) -> str:
         words = [self.python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from podtasks.doors.tunnel import Tunnel
 from podtasks.pure.errors import HostKeyError, SshRefusedError, TransportError
 from podtasks.pure.pod import SshEndpoint
 
@@ -19,6 +21,7 @@ from podtasks.pure.pod import SshEndpoint
 SILENCE_LIMIT_S = 30
 KEEP_ALIVE_S = 10
 READ_BYTES = 1 << 16
+CHANNEL_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,27 @@ class PodShell:
                 process.send(chunk)
             process.end_input()
         return process.wait()
+
+    def forward(self, listener: socket.socket, port: int) -> Tunnel:
+        """Carry connections to `listener` to a port on the pod's loopback.
+
+        The tunnel's `wait` returns when the link breaks or nobody listens on that port; close it before the shell.
+        """
+        transport = self._connection.transport
+
+        def open_channel(address: tuple[str, int]) -> Any:  # noqa: ANN401  paramiko's channel
+            with _as_transport_errors():
+                return transport.open_channel("direct-tcpip", ("127.0.0.1", port), address, timeout=CHANNEL_TIMEOUT_S)
+
+        tunnel = Tunnel(listener, open_channel)
+
+        def await_end() -> None:
+            # A transport is a thread, which ends with the link.
+            transport.join()
+            tunnel.end()
+
+        threading.Thread(target=await_end, daemon=True).start()
+        return tunnel
 
 
 def _make_connection(endpoint: SshEndpoint, login: SshLogin, timeout_s: float) -> Any:  # noqa: ANN401

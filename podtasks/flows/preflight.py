@@ -123,6 +123,7 @@ def build_launch(
         commit=revision.commit,
         repository=settings.repository,
         output_dir=str(Path(settings.clone_path) / config.output_dir),
+        logging_dir=str(Path(settings.clone_path) / config.logging_dir) if config.logging_dir else None,
         checkpoint_dir=checkpoint_directory(settings, config, revision.branch),
         checkpoint_pattern=settings.checkpoint_pattern,
         resume_args=settings.resume_args,

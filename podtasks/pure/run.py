@@ -29,6 +29,7 @@ class Launch:
         volume: where the volume is mounted on the pod.
         clone: the clone's folder there.
         output_dir: where training writes, absolute.
+        logging_dir: where it writes its event files, absolute, where the configuration says so.
         checkpoint_dir: where checkpoints are looked for, absolute.
         words: the training command without its interpreter and without the resume flag.
         resume_args: shell words that tell the script to resume; `{checkpoint}` stands for the path.
@@ -58,6 +59,7 @@ class Launch:
     when_done: str
     max_hours: float
     stop_grace_s: float
+    logging_dir: str | None = None
 
 
 def build_run_id(config: str, commit: str, now: datetime.datetime) -> str:
@@ -96,6 +98,7 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "command": [launch.python, *launch.words, *resume],
         "script_env": dict(launch.env),
         "output_dir": launch.output_dir,
+        "logging_dir": launch.logging_dir,
         "checkpoint_dir": launch.checkpoint_dir,
         "checkpoint_pattern": launch.checkpoint_pattern,
         "checkpoint": None if checkpoint is None else {"path": checkpoint.path, "step": checkpoint.step},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
+from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
 from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.pod import logs, status, stop, terminate
@@ -11,4 +12,4 @@ from podtasks.tasks.setup import init, settings
 from podtasks.tasks.train import train
 
 require_readable_settings()
-ns = Collection(train, logs, status, stop, terminate, settings, init, cloud)
+ns = Collection(train, logs, tensorboard, status, stop, terminate, settings, init, cloud)
