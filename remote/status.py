@@ -2,22 +2,30 @@
 """Tell what the pod is doing.
 
 In: {"lines": N}. Out: {"guard": its status|null, "run": the newest run's record|null, "log_size",
-"log_modified", "last_lines": the last N lines of the log}.
+"log_modified", "last_lines": the last N lines of the log, "gpus", "progress", "disk"} (README.md). A part that
+cannot be found out is null or empty: what is asked here is never an error.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import answer
+import disk
+import gpu
 import guard_link
+import log_tail
+import progress
 import run_record
+import runs
 from guard_link import GuardGone
 from pod_environ import volume_directory
 
-MOST_BYTES = 1 << 18
+Part = TypeVar("Part")
 
 
 def main(request: dict[str, Any]) -> None:
@@ -25,15 +33,29 @@ def main(request: dict[str, Any]) -> None:
     volume = volume_directory()
     log = os.path.join(volume, "logs", "current.log")
     size, modified = size_and_time(log)
+    record = newest_record(volume)
+    query = gpu.start_query()
     answer.give(
         {
             "guard": guard_status(),
-            "run": newest_record(volume),
+            "run": record,
             "log_size": size,
             "log_modified": modified,
             "last_lines": last_lines(log, int(request.get("lines") or 0)),
+            "progress": optional(lambda: progress.find_progress(record) if record else None),
+            "disk": optional(lambda: disk.find_usage(volume)),
+            "gpus": optional(lambda: gpu.read_answer(query)) or [],
         }
     )
+
+
+def optional(find: Callable[[], Part]) -> Part | None:
+    """Return what `find` returns; None when it fails, which is noted on standard error."""
+    try:
+        return find()
+    except Exception:  # whatever it is, the rest of the answer must reach the user
+        traceback.print_exc()
+        return None
 
 
 def guard_status() -> dict[str, Any] | None:
@@ -45,13 +67,11 @@ def guard_status() -> dict[str, Any] | None:
 
 
 def newest_record(volume: str) -> dict[str, Any] | None:
-    """Return the record of the run launched last, without the lease's token."""
+    """Return the public part of the record of the run launched last."""
     run_dir = run_record.newest(volume)
     if run_dir is None:
         return None
-    record = {**run_record.read(run_dir), "run_dir": run_dir}
-    record.pop("token", None)
-    return record
+    return {"failure": None, **runs.public(run_record.read(run_dir)), "run_dir": run_dir}
 
 
 def size_and_time(path: str) -> tuple[int | None, float | None]:
@@ -69,8 +89,8 @@ def last_lines(path: str, count: int) -> list[str]:
         return []
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_BYTES))
-            data = file.read(MOST_BYTES)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - log_tail.MOST_BYTES))
+            data = file.read(log_tail.MOST_BYTES)
     except OSError:
         return []
     lines = data.decode(errors="replace").rstrip("\n").split("\n")
