@@ -17,9 +17,17 @@ def new_id(length: int) -> str:
     return "".join(secrets.choice(_ID_ALPHABET) for _ in range(length))
 
 
-def new_key() -> str:
-    """Return a random API key."""
-    return "rpa_" + "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(46))
+def new_key(kind: str = "rpa_") -> str:
+    """Return a random key: an API key, or with "rps_" the secret one of the S3 API."""
+    return kind + "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(46))
+
+
+def _new_s3_access_key() -> str:
+    return "user_" + new_id(26)
+
+
+def _new_s3_secret_key() -> str:
+    return new_key("rps_")
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,15 @@ class NetworkVolume:
 
 @dataclass
 class Account:
-    """The account: its key survives restarts, so a client need read server.json only once."""
+    """The account: its keys survive restarts, so a client need read server.json only once."""
 
     id: str
     key: str
     email: str = "you@example.com"
     public_key: str = ""
     volumes: list[NetworkVolume] = field(default_factory=list)
+    s3_access_key: str = field(default_factory=_new_s3_access_key)
+    s3_secret_key: str = field(default_factory=_new_s3_secret_key)
 
     @classmethod
     def opened_now(cls) -> Account:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from heapq import merge
 from typing import Any
 
 _KEPT = 10_000
 
 
 class CallLog:
-    """The last calls, oldest first."""
+    """The last calls, oldest first; the many of the S3 API push out only each other."""
 
     def __init__(self) -> None:
         self._calls: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._s3_calls: deque[dict[str, Any]] = deque(maxlen=_KEPT)
 
     def add(self, operations: list[str], key: str, status: int, fault: str | None, error: str | None) -> None:
         """Log a call.
@@ -25,17 +27,23 @@ class CallLog:
             fault: the kind of the fault that struck it.
             error: the first error's text.
         """
-        self._calls.append(
-            {
-                "time": time.time(),
-                "operation": " ".join(operations),
-                "key": key,
-                "status": status,
-                "fault": fault,
-                "error": error,
-            }
-        )
+        self._calls.append(_call(" ".join(operations), key, status, fault, error))
+
+    def add_s3(self, operation: str, key: str, status: int, fault: str | None, error: str | None) -> None:
+        """Log a call of the S3 API, such as "s3:PutObject"."""
+        self._s3_calls.append(_call(operation, key, status, fault, error))
 
     def read(self) -> list[dict[str, Any]]:
         """Return the calls."""
-        return list(self._calls)
+        return list(merge(self._calls, self._s3_calls, key=lambda call: float(call["time"])))
+
+
+def _call(operation: str, key: str, status: int, fault: str | None, error: str | None) -> dict[str, Any]:
+    return {
+        "time": time.time(),
+        "operation": operation,
+        "key": key,
+        "status": status,
+        "fault": fault,
+        "error": error,
+    }

@@ -15,6 +15,7 @@ from podtasks.emulator.errors import CloudError, PodNotFoundError
 from podtasks.emulator.faults import Fault
 from podtasks.emulator.http_api import HttpApi, key_of, read_json_object
 from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.usage import VolumeUsage
 from podtasks.emulator.views import view_runtime
 
 Handler = Callable[[Request], Awaitable[Any]]
@@ -26,12 +27,14 @@ class ControlApi:
     Args:
         cloud: the cloud.
         api: the public API, whose faults and calls are controlled and shown.
+        usage: what the volumes hold.
         shut_down: ends the server.
     """
 
-    def __init__(self, cloud: Cloud, api: HttpApi, shut_down: Callable[[], None]) -> None:
+    def __init__(self, cloud: Cloud, api: HttpApi, usage: VolumeUsage, shut_down: Callable[[], None]) -> None:
         self._cloud = cloud
         self._api = api
+        self._usage = usage
         self._shut_down = shut_down
 
     def routes(self) -> list[Route]:
@@ -78,6 +81,10 @@ class ControlApi:
             "spend_usd_per_hour": self._cloud.spend_usd_per_hour(),
             "network_volumes": {
                 volume.id: str(self._cloud.layout.network_volume(volume.id)) for volume in self._cloud.account.volumes
+            },
+            "network_volume_usage": {
+                volume.id: {"size_gb": volume.size_gb, "used_bytes": self._usage.used_bytes(volume)}
+                for volume in self._cloud.account.volumes
             },
         }
 

@@ -43,6 +43,11 @@ class Dials:
         resume_fails: every resume answers that the host has no free GPU.
         allow_stop_with_network_volume: False brings back RunPod's rule until 2026-05-07.
         balance_usd: the account's balance before anything was spent.
+        enforce_volume_size: writes over the S3 API fail when a network volume would hold more than its size.
+        s3_batch_delete_redirects: a batch delete is answered 307 instead of 501.
+        s3_flexible_checksums: x-amz-trailer and the like are accepted.
+        s3_list_10000_s: seconds that listing 10,000 keys over the S3 API takes.
+        s3_repeat_token_after: listings of more keys than this get the same continuation token again; 0: never.
         stock: per GPU type, or per GPU type and data centre, a stock level or a number of free GPUs.
             What is not named is "High".
         images: rules tried in order, the first whose pattern fits the image's name counts: `start_sh`
@@ -59,6 +64,11 @@ class Dials:
     resume_fails: bool = False
     allow_stop_with_network_volume: bool = True
     balance_usd: float = 100.0
+    enforce_volume_size: bool = False
+    s3_batch_delete_redirects: bool = True
+    s3_flexible_checksums: bool = False
+    s3_list_10000_s: float = 0.0
+    s3_repeat_token_after: float = 0.0
     stock: dict[str, Any] = field(default_factory=dict)
     images: list[ImageRule] = field(default_factory=lambda: copy.deepcopy(_FOREIGN_IMAGES))
 

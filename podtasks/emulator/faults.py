@@ -17,6 +17,7 @@ KINDS = (
     "malformed_json",
     "null",
     "unauthorized",
+    "drop",
 )
 
 
@@ -25,7 +26,8 @@ class Fault:
     """What shall go wrong, and how often.
 
     Args:
-        operation: a GraphQL field, a REST operation ("POST /v2/pods/{id}/action") or "*" for any.
+        operation: a GraphQL field, a REST operation ("POST /v2/pods/{id}/action"), one of the S3 API
+            ("s3:PutObject") or "*" for any.
         kind: one of KINDS.
         status: the HTTP status of kinds http and html.
         message: the text of the error.

@@ -16,11 +16,7 @@ from podtasks.emulator.cloud import Caller, Cloud
 from podtasks.emulator.errors import CloudError, ForbiddenError, PodNotFoundError
 from podtasks.emulator.faults import Fault, FaultQueue
 from podtasks.emulator.graphql_api import GraphQLApi
-
-_GATEWAY_PAGE = (
-    "<!DOCTYPE html>\n<html><head><title>api.runpod.io | {status}: Bad gateway</title></head>"
-    "<body><h1>Error {status}</h1><p>{message}</p><p>cloudflare</p></body></html>\n"
-)
+from podtasks.emulator.pages import gateway_page
 
 
 class HttpApi:
@@ -146,8 +142,7 @@ async def _struck(
     if fault.kind == "http":
         return PlainTextResponse(fault.message, fault.status)
     if fault.kind == "html":
-        page = _GATEWAY_PAGE.format(status=fault.status, message=fault.message)
-        return HTMLResponse(page, fault.status)
+        return HTMLResponse(gateway_page(fault.status, fault.message), fault.status)
     if fault.kind == "rate_limit":
         headers = {"Retry-After": str(fault.retry_after_s)}
         return JSONResponse(_errors("Too Many Requests"), 429, headers)

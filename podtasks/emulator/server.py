@@ -17,9 +17,12 @@ from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.control_api import ControlApi
 from podtasks.emulator.environment import LOOPBACK
 from podtasks.emulator.files import write_json
+from podtasks.emulator.front_door import FrontDoor
 from podtasks.emulator.http_api import HttpApi
 from podtasks.emulator.layout import Layout
+from podtasks.emulator.s3.api import S3Api
 from podtasks.emulator.sandbox import Sandbox
+from podtasks.emulator.usage import VolumeUsage
 
 # Calls that a fault keeps waiting must not keep a shutdown waiting.
 _LAST_CALLS_S = 1
@@ -64,7 +67,9 @@ async def serve(layout: Layout, sandbox: Sandbox, *, port: int, idle_exit_s: flo
     """
     cloud = Cloud(layout, sandbox)
     api = HttpApi(cloud)
-    app = Starlette(routes=[*api.routes(), *ControlApi(cloud, api, lambda: server.end()).routes()])
+    usage = VolumeUsage(layout)
+    routes = [*api.routes(), *ControlApi(cloud, api, usage, lambda: server.end()).routes()]
+    app = FrontDoor(Starlette(routes=routes), S3Api(cloud, api.faults, api.calls, usage))
     server = _Server(_configure(app), lambda: _announce(cloud))
     listener = _listen(port, cloud.port)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,7 +85,7 @@ async def serve(layout: Layout, sandbox: Sandbox, *, port: int, idle_exit_s: flo
         cloud.save()
 
 
-def _configure(app: Starlette) -> uvicorn.Config:
+def _configure(app: FrontDoor) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -120,6 +125,8 @@ def _announce(cloud: Cloud) -> None:
             "ssh_user": cloud.host.sandbox.ssh_user,
             "volume_id": volume.id,
             "data_center": volume.data_center,
+            "s3_access_key": cloud.account.s3_access_key,
+            "s3_secret_key": cloud.account.s3_secret_key,
         },
     )
 

@@ -1,0 +1,1 @@
+"""RunPod's S3 API over the folders of the network volumes."""
