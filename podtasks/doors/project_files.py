@@ -58,9 +58,10 @@ class ProjectFiles:
 
     def newest_run_folder(self) -> Path | None:
         """Return the folder of the run that was followed last, None when there is none."""
-        folders = [path for path in (self.state_folder / "runs").glob("*") if path.is_dir()]
-        # A folder's time changes with the files made in it: at the launch, and when a record is replaced.
-        return max(folders, key=lambda path: path.stat().st_mtime, default=None)
+        # Written when a run is launched or followed from here, and when its end is seen.
+        notes = (self.state_folder / "runs").glob("*/run.json")
+        newest = max(notes, key=lambda path: path.stat().st_mtime, default=None)
+        return None if newest is None else newest.parent
 
     def name_from_here(self, name: str) -> str:
         """Return a file that the user named as it is named from the root: it may be meant from where they are."""

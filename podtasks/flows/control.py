@@ -11,7 +11,7 @@ from podtasks.doors.console import Reporter
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import open_shell
 from podtasks.flows.launched import Launched
-from podtasks.flows.own_pods import find_pod
+from podtasks.flows.own_pods import find_pod, pick_pod
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.stopping import confirm_stopped, stop_pod
 from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedError
@@ -25,11 +25,15 @@ SELF_STOP_S = 6.0
 
 @dataclass(frozen=True)
 class PodReport:
-    """What is known of our pod: the API's reading, and its own answer where it runs and could be asked."""
+    """What is known of our pod: the API's reading, and its own answer where it runs and could be asked.
+
+    `helpers` are CPU pods of this project that run.
+    """
 
     pod: Pod | None
     answer: Mapping[str, Any]
     silence: str = ""
+    helpers: tuple[Pod, ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -39,20 +43,28 @@ class PodReport:
 
 def read_status(cloud: Cloud, project: str, lines: int) -> PodReport:
     """Return our pod's state, with its run and the log's last `lines`: one API call, one SSH command."""
-    pod = find_pod(cloud, project)
+    pods = cloud.api.list_pods()
+    pod = pick_pod(cloud, project, pods)
+    helpers = tuple(p for p in pods if p.helper_of == project and p.status is PodStatus.RUNNING)
     if pod is None or pod.status is not PodStatus.RUNNING:
-        return PodReport(pod, {})
+        return PodReport(pod, {}, helpers=helpers)
     try:
         with open_shell(cloud, pod) as shell:
-            return PodReport(pod, PodPrograms(shell, pod).run("status.py", {"lines": lines}))
+            return PodReport(pod, PodPrograms(shell, pod).ask("status.py", {"lines": lines}), helpers=helpers)
     except PodtasksError as error:
-        return PodReport(pod, {}, error.what)
+        return PodReport(pod, {}, error.what, helpers)
 
 
 def find_run(report: PodReport) -> Launched | None:
     """Return the newest run of a pod that runs and answers, None where it has none."""
     record = report.answer.get("run")
     return Launched(report.pod, parse_run(record)) if report.pod and record else None
+
+
+def is_running(report: PodReport, run_id: str) -> bool:
+    """Return whether this very run is the one that runs on the pod."""
+    record = report.answer.get("run") or {}
+    return record.get("run_id") == run_id and record.get("ended_at") is None
 
 
 def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: bool, grace_s: float) -> Pod | None:

@@ -35,6 +35,16 @@ class PodPrograms:
         output = self._shell.run(command, _chain(question, more))
         return pod_programs.parse_answer(program, output.exit_code, output.stdout, output.stderr)
 
+    def ask(self, program: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a program like `run`, in one command where the pod has it already, as most have."""
+        if not self._installed:
+            command = pod_programs.build_guarded_command(self.folders, program)
+            output = self._shell.run(command, [pod_programs.build_question(arguments)])
+            if output.exit_code != pod_programs.NOT_INSTALLED:
+                self._installed = True
+                return pod_programs.parse_answer(program, output.exit_code, output.stdout, output.stderr)
+        return self.run(program, arguments)
+
     def start(self, program: str, arguments: Mapping[str, Any]) -> ssh.RemoteProcess:
         """Start a program that stays, with its arguments sent and its standard input left open."""
         self.install()

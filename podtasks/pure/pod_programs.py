@@ -22,6 +22,7 @@ from podtasks.pure.errors import (
 from podtasks.pure.shell import Raw, command_line
 
 REFUSED = 20
+NOT_INSTALLED = 97
 LAST_LINES = 12
 
 
@@ -76,6 +77,12 @@ def build_program_command(folders: PodFolders, program: str) -> str:
             f"{folders.kit}/{program}",
         ]
     )
+
+
+def build_guarded_command(folders: PodFolders, program: str) -> str:
+    """Return the command that runs one of the programs, or ends with NOT_INSTALLED where the pod has none."""
+    missing = f"|| exit {NOT_INSTALLED} ;"
+    return f"{build_presence_command(folders)} {missing} {build_program_command(folders, program)}"
 
 
 def build_question(arguments: Mapping[str, Any]) -> bytes:

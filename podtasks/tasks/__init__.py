@@ -7,8 +7,10 @@ from invoke.collection import Collection
 from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
 from podtasks.tasks.entry import require_readable_settings
-from podtasks.tasks.pod import logs, status, stop, terminate
+from podtasks.tasks.logs import logs
+from podtasks.tasks.pod import stop, terminate
 from podtasks.tasks.setup import init, settings
+from podtasks.tasks.status import status
 from podtasks.tasks.train import train
 
 require_readable_settings()

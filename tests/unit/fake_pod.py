@@ -11,7 +11,7 @@ from typing import Any
 from podtasks.doors.ssh import Output, SshLogin
 from podtasks.pure.errors import HostKeyError, TransportError
 from podtasks.pure.pod import SshEndpoint
-from podtasks.pure.pod_programs import REFUSED
+from podtasks.pure.pod_programs import NOT_INSTALLED, REFUSED
 from tests.unit.fakes import POD, FakeClock
 
 BROKEN = TransportError("The SSH link to the pod broke: reset by peer.", next_step="run the same command again")
@@ -133,6 +133,7 @@ class FakePod:
         self.clock = clock
         self.installed = True
         self.uploads = 0
+        self.commands = 0
         self.greeting = {POD.ssh}
         self.connects: list[object] = []
         self.reached: list[SshEndpoint] = []
@@ -230,6 +231,11 @@ class FakeShell:
         """Run one of the commands that podtasks builds."""
         assert self.is_open, "a command on a connection that is closed"
         words = shlex.split(command)
+        self._pod.commands += 1
+        if words[:2] == ["test", "-d"] and ";" in words:
+            if not self._pod.installed:
+                return Output(NOT_INSTALLED, b"", b"")
+            words = words[words.index(";") + 1 :]
         if words[:2] == ["test", "-d"]:
             return Output(0 if self._pod.installed else 1, b"", b"")
         if "tar" in words and "xz" in words:

@@ -159,14 +159,17 @@ def test_state_folder_is_private_and_ignores_itself_in_git(files: ProjectFiles) 
     assert (folder / ".gitignore").read_text() == "*\n"
 
 
-def test_run_folder_that_was_touched_last_is_the_newest(files: ProjectFiles) -> None:
+def test_run_folder_whose_note_is_the_newest_is_the_newest(files: ProjectFiles) -> None:
     assert files.newest_run_folder() is None
     folders = [files.run_folder(name) for name in ("zz", "aa")]
+    for folder in folders:
+        (folder / "run.json").touch()
     (folders[0].parent / "a file").touch()
-    os.utime(folders[0], (1, 1))
+    (files.run_folder("only a record") / "record.json").touch()
+    os.utime(folders[0] / "run.json", (1, 1))
     assert files.newest_run_folder() == folders[1]
-    os.utime(folders[0])
-    os.utime(folders[1], (1, 1))
+    os.utime(folders[0] / "run.json")
+    os.utime(folders[1] / "run.json", (1, 1))
     assert files.newest_run_folder() == folders[0]
 
 

@@ -31,7 +31,10 @@ def test_copy_of_a_run_whose_end_was_seen(files: ProjectFiles) -> None:
     log_path.write_bytes(b"step 1\r\xff\n")
     run_copies.finish(files, RUN, 3, "max_hours")
     source = f"what was streamed here, {log_path}"
-    assert find(files, "digits-1") == RunCopy("digits-1", source, b"step 1\r\xff\n", 3, "max_hours", is_whole=True)
+    copied_at = log_path.stat().st_mtime
+    assert find(files, "digits-1") == RunCopy(
+        "digits-1", source, b"step 1\r\xff\n", 3, "max_hours", is_whole=True, copied_at=copied_at
+    )
     assert find(files) == find(files, "digits-1")
 
 
@@ -76,7 +79,7 @@ def test_copy_without_an_id_is_that_of_the_run_followed_last(files: ProjectFiles
     for number in (2, 1):
         run_copies.begin(files, replace(RUN, run_id=f"digits-{number}"))
     for number, when in ((2, 100), (1, 200)):
-        os.utime(files.run_folder(f"digits-{number}"), (when, when))
+        os.utime(files.run_folder(f"digits-{number}") / "run.json", (when, when))
     found = find(files)
     assert found is not None
     assert found.run_id == "digits-1"

@@ -1,0 +1,132 @@
+"""What `inv status` knows, as one plain document: `--json` prints it, the text is made of it (docs/json.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from podtasks.pure.moments import parse_change_date
+from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.run_costs import cost_usd, ended_at, lasted_s, launched_at
+
+PROGRESS = ("step", "max_steps", "epoch", "epochs", "steps_per_s")
+
+
+def build_status(
+    cloud: str,
+    pod: Pod | None,
+    answer: Mapping[str, Any],
+    *,
+    silence: str,
+    now: float,
+    helpers: Sequence[Pod] = (),
+    last_run: Mapping[str, Any] | None = None,
+    source: str = "",
+) -> dict[str, Any]:
+    """Return the document.
+
+    Args:
+        cloud: the cloud's name.
+        pod: the project's pod as the API reads it.
+        answer: what remote/status.py told, {} where the pod could not be asked.
+        silence: why it could not, "" where there was nothing to ask.
+        now: the moment of the reading, seconds since 1970.
+        helpers: CPU pods of this project that run.
+        last_run: the record of the last run, where the pod itself cannot tell.
+        source: where that record is from.
+    """
+    asked = bool(answer)
+    record = answer.get("run") if asked else last_run
+    runs = pod is not None and pod.status is PodStatus.RUNNING
+    guard = answer.get("guard") or {}
+    run = _describe_run(record, now, can_run=runs, source="pod" if asked else source) if record else None
+    return {
+        "cloud": cloud,
+        "time": now,
+        "pod": _describe_pod(pod, silence, now) if pod else None,
+        "gpus": list(answer.get("gpus") or []),
+        "run": run,
+        "progress": _describe_progress(answer.get("progress") or {}, run, pod, guard, now),
+        "log": _describe_log(answer, now),
+        "disk": answer.get("disk"),
+        "hours_left": guard.get("hours_left"),
+        "grace_left_s": guard.get("grace_left_s"),
+        "helper_pods": [{"id": helper.id, "usd_per_hour": helper.usd_per_hour} for helper in helpers],
+    }
+
+
+def _describe_pod(pod: Pod, silence: str, now: float) -> dict[str, Any]:
+    bills = pod.status is PodStatus.RUNNING
+    began = parse_change_date(pod.status_change) if bills else None
+    up_s = None if began is None else max(0.0, now - began)
+    return {
+        "id": pod.id,
+        "state": pod.status.value,
+        "status_change": pod.status_change,
+        "gpu": pod.gpu or None,
+        "gpu_count": pod.gpu_count,
+        "usd_per_hour": pod.usd_per_hour,
+        "is_billed": bills,
+        "up_s": up_s,
+        "spent_usd": None if up_s is None else up_s / 3600 * pod.usd_per_hour,
+        "silence": silence or None,
+    }
+
+
+def _describe_run(record: Mapping[str, Any], now: float, *, can_run: bool, source: str) -> dict[str, Any]:
+    is_running = can_run and ended_at(record) is None
+    return {
+        "run_id": record.get("run_id"),
+        "source": source,
+        "state": _state(record, is_running),
+        "config": record.get("config"),
+        "branch": record.get("branch"),
+        "commit": record.get("commit"),
+        "launched_at": launched_at(record),
+        "training_started_at": record.get("training_started_at"),
+        "ended_at": ended_at(record),
+        "lasted_s": lasted_s(record, now, is_running=is_running),
+        "cost_usd": cost_usd(record, now, is_running=is_running),
+        "exit_code": record.get("exit_code"),
+        "reason": record.get("reason"),
+        "failure": record.get("failure"),
+    }
+
+
+def _state(record: Mapping[str, Any], is_running: bool) -> str:
+    if is_running:
+        return "training" if record.get("training_started_at") else "preparing"
+    return "ended" if ended_at(record) is not None else "unknown"
+
+
+def _describe_progress(
+    progress: Mapping[str, Any],
+    run: Mapping[str, Any] | None,
+    pod: Pod | None,
+    guard: Mapping[str, Any],
+    now: float,
+) -> dict[str, Any] | None:
+    """Return how far the run is and what is left of it; the forecast only while it trains."""
+    if not progress or run is None or run["source"] != "pod":
+        return None
+    left_s = progress.get("eta_s") if run["state"] == "training" else None
+    hours_left = guard.get("hours_left")
+    fits = None if left_s is None or hours_left is None else left_s <= hours_left * 3600
+    return {
+        **{name: progress.get(name) for name in PROGRESS},
+        "left_s": left_s,
+        "left_usd": None if left_s is None or pod is None else left_s / 3600 * pod.usd_per_hour,
+        "done_at": None if left_s is None else now + left_s,
+        "done_before_limit": fits,
+    }
+
+
+def _describe_log(answer: Mapping[str, Any], now: float) -> dict[str, Any] | None:
+    if not answer.get("log_modified"):
+        return None
+    return {
+        "size_bytes": answer.get("log_size"),
+        "modified_at": answer["log_modified"],
+        "silent_s": max(0.0, now - answer["log_modified"]),
+        "last_lines": list(answer.get("last_lines") or []),
+    }
