@@ -62,6 +62,19 @@ class ProgressBar(Protocol):
         """Count files and bytes that have arrived; negative bytes take back what must be sent again."""
 
 
+class CountedProgress:
+    """Passes on how a transfer gets on, and knows how many files have arrived."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+        self.files = 0
+
+    def add(self, *, files: int = 0, size_bytes: int = 0) -> None:
+        """Count files and bytes."""
+        self.files += files
+        self._bar.add(files=files, size_bytes=size_bytes)
+
+
 class Carrier(Protocol):
     """A way to the volume: the S3 API, or rsync over SSH."""
 

@@ -6,6 +6,7 @@ from invoke.collection import Collection
 
 from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
+from podtasks.tasks.data import sync_data
 from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.logs import logs
 from podtasks.tasks.pod import stop, terminate
@@ -14,4 +15,4 @@ from podtasks.tasks.status import status
 from podtasks.tasks.train import train
 
 require_readable_settings()
-ns = Collection(train, logs, tensorboard, status, stop, terminate, settings, init, cloud)
+ns = Collection(train, logs, tensorboard, sync_data, status, stop, terminate, settings, init, cloud)

@@ -1,0 +1,190 @@
+"""`inv sync-data`: the local data that the setting names, onto the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from podtasks.doors.clock import Clock
+from podtasks.doors.console import Reporter
+from podtasks.doors.progress import Progress
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.doors.upload_journal import UploadJournal
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.data_upload import Source, Synced, find_extra, read_sources, sync_by_s3, sync_by_ssh
+from podtasks.flows.transfer_way import choose_s3, find_ssh_way, open_ssh_carrier
+from podtasks.pure.amounts import format_bytes, format_count
+from podtasks.pure.data_plan import Entry, split_files
+from podtasks.pure.transfer import Carrier, CountedProgress, VolumeFile
+
+if TYPE_CHECKING:
+    from podtasks.doors.s3 import S3Volume
+    from podtasks.pure.settings import Settings
+
+NAMED = 20
+BY_S3 = "by the S3 API: no pod, nothing billed"
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """What the user asked for.
+
+    Args:
+        entries: what is to be sent, all of it present here.
+        via: auto, s3 or ssh.
+        check: ask the volume for every file, whatever an earlier sync confirmed.
+        delete: remove from the volume what is not here.
+        yes: nothing is asked.
+    """
+
+    entries: Sequence[Entry]
+    via: str
+    check: bool = False
+    delete: bool = False
+    yes: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a sync would do with an entry; `confirmed_files` are known to be there, None where only a pod can tell."""
+
+    source: Source
+    confirmed_files: int | None
+    extra: list[VolumeFile]
+
+
+@dataclass(frozen=True)
+class DataSync:
+    """One `inv sync-data`.
+
+    Args:
+        consent: hears what is to be rented and raises if the user will not have it.
+        confirm: asks a question and returns whether the answer was yes; raises where nobody can answer.
+    """
+
+    request: SyncRequest
+    cloud: Cloud
+    settings: Settings
+    files: ProjectFiles
+    report: Reporter
+    clock: Clock
+    consent: Callable[[], None]
+    confirm: Callable[[str], bool]
+
+    def run(self) -> Synced:
+        """Send what the volume has not and return what is there then. Raises what keeps the way from being open."""
+        volume = choose_s3(self.request.via, self.cloud)
+        if volume is None:
+            way = find_ssh_way(self.cloud, self.settings)
+            self.report.step(way.text)
+            sources = self._read_sources()
+            if way.rents:
+                self.consent()
+            with self._locked(), open_ssh_carrier(
+                self.cloud, self.settings, self.files, self.report, self.clock
+            ) as carrier:
+                return self._sync_by_ssh(sources, carrier)
+        self.report.step(BY_S3)
+        sources = self._read_sources()
+        with self._locked(), UploadJournal(self._journal_path(volume)) as journal:
+            return self._sync_by_s3(sources, volume, journal)
+
+    def preview(self) -> list[Expected]:
+        """Return what `run` would do; nothing is sent, deleted or rented."""
+        volume = choose_s3(self.request.via, self.cloud)
+        self.report.step(BY_S3 if volume else find_ssh_way(self.cloud, self.settings).text)
+        sources = self._read_sources()
+        if volume is None:
+            return [Expected(source, None, []) for source in sources]
+        with UploadJournal(self._journal_path(volume)) as journal:
+            confirmed = journal.read_confirmed()
+        return [
+            Expected(
+                source,
+                len(split_files(source.tree.files, confirmed).unchanged),
+                find_extra(source, volume) if self.request.delete else [],
+            )
+            for source in sources
+        ]
+
+    def _sync_by_s3(self, sources: list[Source], volume: S3Volume, journal: UploadJournal) -> Synced:
+        with self._progress(sources) as progress:
+            synced = sync_by_s3(sources, volume, journal, progress, check=self.request.check)
+        if self.request.delete:
+            removed, failures = self._delete(sources, volume)
+            journal.forget(removed)
+            synced = replace(synced, failures=[*synced.failures, *failures])
+        return synced
+
+    def _sync_by_ssh(self, sources: list[Source], carrier: Carrier) -> Synced:
+        with self._progress(sources) as progress:
+            synced = sync_by_ssh(sources, carrier, progress)
+        if self.request.delete:
+            _, failures = self._delete(sources, carrier)
+            synced = replace(synced, failures=[*synced.failures, *failures])
+        return synced
+
+    def _read_sources(self) -> list[Source]:
+        sources = read_sources(self.request.entries)
+        for path, why in [skipped for source in sources for skipped in source.tree.skipped][:NAMED]:
+            self.report.note(f"left out: {path}: {why}")
+        return sources
+
+    @contextmanager
+    def _progress(self, sources: list[Source]) -> Iterator[CountedProgress]:
+        files = sum(len(source.tree.files) for source in sources)
+        size_bytes = sum(source.tree.size_bytes for source in sources)
+        with Progress("to the volume", files, size_bytes) as bar:
+            counted = CountedProgress(bar)
+            try:
+                yield counted
+            except KeyboardInterrupt:
+                self.report.note(
+                    f"{format_count(counted.files)} of {format_count(files)} files are on the volume; "
+                    "the same command goes on from there"
+                )
+                raise
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return self.files.locked(
+            "sync-data", lambda: self.report.note("another inv sync-data runs here; this one waits for it")
+        )
+
+    def _journal_path(self, volume: S3Volume) -> Path:
+        return self.files.ensure_state_folder() / "uploads" / f"{volume.volume_id}.sqlite"
+
+    def _delete(self, sources: list[Source], carrier: Carrier) -> tuple[list[str], list[tuple[str, str]]]:
+        """Delete on the volume what is not here, entry by entry, each after a question."""
+        removed: list[str] = []
+        failures: list[tuple[str, str]] = []
+        for source in sources:
+            extra = self._find_deletable(source, carrier)
+            if extra and self._may_delete(source, extra):
+                failed = carrier.delete(file.place for file in extra)
+                failures += failed
+                removed += sorted({file.place for file in extra} - {place for place, _ in failed})
+        if removed:
+            self.report.step(f"{format_count(len(removed))} files deleted on the volume")
+        return removed, failures
+
+    def _find_deletable(self, source: Source, carrier: Carrier) -> list[VolumeFile]:
+        name = source.entry.name
+        if source.tree.failures:
+            self.report.note(f"{name}: nothing is deleted, because not all of it could be read here")
+            return []
+        if source.entry.path.is_dir() and not source.tree.files and not self.request.yes:
+            self.report.note(f"{name} is empty here: nothing is deleted on the volume for it without --yes")
+            return []
+        return find_extra(source, carrier)
+
+    def _may_delete(self, source: Source, extra: list[VolumeFile]) -> bool:
+        size = format_bytes(sum(file.size_bytes for file in extra))
+        self.report.step(f"{format_count(len(extra))} files ({size}) on the volume are not in {source.entry.name}:")
+        for file in extra[:NAMED]:
+            self.report.note(file.place)
+        if len(extra) > NAMED:
+            self.report.note(f"and {format_count(len(extra) - NAMED)} more")
+        return self.request.yes or self.confirm(f"Delete these {format_count(len(extra))} files on the volume?")

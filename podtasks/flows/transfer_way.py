@@ -1,0 +1,79 @@
+"""The way by which files get to and from the volume: the S3 API where there is one, else SSH."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from podtasks.doors.clock import Clock
+from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.helper_pod import borrow_pod, describe_offer
+from podtasks.flows.own_pods import find_pod
+from podtasks.flows.volume_store import explain_no_s3, open_s3_volume
+from podtasks.pure.errors import UsageError
+from podtasks.pure.pod import PodStatus
+from podtasks.pure.suggestion import did_you_mean
+from podtasks.pure.transfer import Carrier
+
+if TYPE_CHECKING:
+    from podtasks.doors.s3 import S3Volume
+    from podtasks.pure.settings import Settings
+
+VIA = ("auto", "s3", "ssh")
+
+
+def require_via(via: str) -> None:
+    """Raise UsageError for a way that there is not."""
+    if via not in VIA:
+        raise UsageError(
+            f"--via {via} is none of {', '.join(VIA)}{did_you_mean(via, VIA)}.",
+            means="Nothing was copied.",
+            next_step="--via s3, --via ssh, or leave the flag out",
+        )
+
+
+def choose_s3(via: str, cloud: Cloud) -> S3Volume | None:
+    """Return the volume's S3 API if that is the way, None for SSH.
+
+    Raises UsageError where the S3 API is asked for and there is none.
+    """
+    require_via(via)
+    volume = None if via == "ssh" else open_s3_volume(cloud)
+    if volume is None and via == "s3":
+        raise UsageError(
+            f"The volume cannot be reached by the S3 API: {explain_no_s3(cloud)}.",
+            means="Nothing was copied.",
+            next_step="mend that, or use --via ssh",
+        )
+    return volume
+
+
+@dataclass(frozen=True)
+class SshWay:
+    """What it takes to reach the volume over SSH, in words, and whether a pod must be rented for it."""
+
+    text: str
+    rents: bool
+
+
+def find_ssh_way(cloud: Cloud, settings: Settings) -> SshWay:
+    """Return how the volume is reached over SSH: by our pod if it runs, else by a CPU pod."""
+    pod = find_pod(cloud, settings.project)
+    if pod is not None and pod.status is PodStatus.RUNNING:
+        return SshWay(f"over SSH to pod {pod.id}, which runs at ${pod.usd_per_hour:.2f}/h", rents=False)
+    return SshWay(f"over SSH to {describe_offer(cloud, settings)}", rents=not cloud.is_local)
+
+
+@contextmanager
+def open_ssh_carrier(
+    cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock
+) -> Iterator[Carrier]:
+    """Give the way over SSH for the time of a `with`; a CPU pod that was rented for it is deleted at the end."""
+    from podtasks.flows.ssh_carrier import SshCarrier
+
+    with borrow_pod(cloud, settings, files, report, clock) as borrowed:
+        yield SshCarrier(cloud, borrowed)
