@@ -5,8 +5,8 @@
 
 It listens on the unix socket $PODTASKS_DIR/guard.sock for JSON lines; README.md beside this file has the
 protocol. Here is what clients may ask for, with guard_holds.py; guard_end.py has what ends a run and the pod,
-guard_loop.py the loop under it, guard_state.py what outlives this process. A second guard waits as a spare until the first one
-is gone.
+guard_loop.py the loop under it, guard_state.py what outlives this process. A second guard waits as a spare until
+the first one is gone.
 """
 
 from __future__ import annotations

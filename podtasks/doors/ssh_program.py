@@ -1,0 +1,97 @@
+"""The OpenSSH client, for what Fabric cannot do: interactive terminals, and rsync's way to a pod."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from podtasks.doors.project_files import ProjectFiles, write_atomically
+from podtasks.doors.ssh import SshLogin
+from podtasks.pure.errors import InstallationError
+from podtasks.pure.pod import SshEndpoint
+
+# What a pod's known_hosts file calls the pod, so that a new port needs no new file. ssh_config(5), HostKeyAlias.
+HOST_ALIAS = "podtasks-pod"
+KEEP_ALIVE_S = 10
+SILENT_KEEP_ALIVES = 3
+CONNECT_TIMEOUT_S = 20
+
+
+def write_known_hosts(files: ProjectFiles, pod_id: str, host_public_key: str) -> Path:
+    """Write the known_hosts file that holds the host key of exactly this pod, and return its path."""
+    safe_name = re.sub(r"[^A-Za-z0-9_-]", "_", pod_id)
+    path = files.ensure_state_folder() / "known_hosts" / safe_name
+    line = " ".join([HOST_ALIAS, *host_public_key.split()[:2]]) + "\n"
+    if not path.is_file() or path.read_text(errors="replace") != line:
+        write_atomically(path, line.encode())
+    return path
+
+
+def build_ssh_words(endpoint: SshEndpoint, login: SshLogin, known_hosts_path: Path, *, tty: bool) -> list[str]:
+    """Return the words that run OpenSSH to this pod and no other machine; the destination comes behind them.
+
+    `-F none` keeps ~/.ssh/config out: pods' addresses are reused. The user's agent is never forwarded.
+    """
+    options = {
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": _quoted_path(known_hosts_path),
+        "GlobalKnownHostsFile": "/dev/null",
+        "HostKeyAlias": HOST_ALIAS,
+        "HostKeyAlgorithms": login.host_public_key.split()[0],
+        "StrictHostKeyChecking": "yes",
+        "UpdateHostKeys": "no",
+        "ForwardAgent": "no",
+        "ServerAliveInterval": str(KEEP_ALIVE_S),
+        "ServerAliveCountMax": str(SILENT_KEEP_ALIVES),
+        "ConnectTimeout": str(CONNECT_TIMEOUT_S),
+        "LogLevel": "ERROR",
+        "BatchMode": "no" if tty else "yes",
+    }
+    words = [find_program(), "-F", "none", "-p", str(endpoint.port), "-i", _expanded_later(login.key_path.expanduser())]
+    for name, value in options.items():
+        words += ["-o", f"{name}={value}"]
+    return [*words, "-t"] if tty else words
+
+
+def build_destination(endpoint: SshEndpoint, login: SshLogin) -> str:
+    """Return whom to log in as, and where."""
+    return f"{login.user}@{endpoint.host}"
+
+
+def find_program() -> str:
+    """Return the path of OpenSSH's client. Raises InstallationError when this machine has none."""
+    path = shutil.which("ssh")
+    if path is None:
+        raise InstallationError(
+            "This machine has no program ssh.",
+            means="Nothing was done on the pod.",
+            next_step="install OpenSSH's client (Debian and Ubuntu: apt-get install openssh-client)",
+        )
+    return path
+
+
+def is_terminal() -> bool:
+    """Return whether a person sits at both ends: standard input and standard output are a terminal."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def become(words: Sequence[str]) -> NoReturn:
+    """Replace this process by a program: terminal, signals and exit code are that program's from here on."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(words[0], list(words))
+
+
+def _quoted_path(path: Path) -> str:
+    """Return a path as one argument of an option. ssh_config(5): several files, tokens with %."""
+    escaped = _expanded_later(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _expanded_later(path: Path) -> str:
+    return str(path).replace("%", "%%")

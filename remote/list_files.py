@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""List files on the volume.
+
+In: {"place": path below the volume's top, "" for the top, "deep": all below it, or one level}.
+Out: {"files": [[place, size in bytes, time written], ...], "folders": [names of folders, of one level only]}; both
+empty where there is nothing. Links to files on the volume count as files, links that lead out and links to folders
+do not count. Names that are no UTF-8 have Python's surrogate escapes. Refused for a place outside of the volume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any, List, Union
+
+import answer
+from answer import Refused
+from pod_environ import volume_directory
+from volume_paths import HIDDEN, Outside, find_path, is_inside
+
+Listed = List[Union[str, int, float]]
+
+
+def main(request: dict[str, Any]) -> None:
+    """Run the program."""
+    volume, place = volume_directory().rstrip("/") or "/", str(request["place"]).strip("/")
+    try:
+        path = find_path(volume, place)
+    except Outside as error:
+        raise Refused(f"{place} cannot be listed.", str(error)) from None
+    folders: list[str] = []
+    if os.path.isdir(path) and is_inside(volume, path):
+        files = list_folder(volume, path, place, folders, deep=bool(request.get("deep")))
+    else:
+        files = list_file(volume, path, place)
+    answer.give({"files": list(files), "folders": sorted(folders)})
+
+
+def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep: bool) -> Iterator[Listed]:
+    """Yield the files of a folder, and with `deep` of all below it, in the order of their names; note its folders."""
+    waiting: list[tuple[str, str]] = [(path, place)]
+    while waiting:
+        path, place = waiting.pop()
+        below = []
+        for entry in scan(path):
+            name = f"{place}/{entry.name}" if place else entry.name
+            if entry.name in HIDDEN:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                below.append((entry.path, name))
+                continue
+            if entry.is_symlink() and not is_inside(volume, entry.path):
+                continue
+            with contextlib.suppress(OSError):
+                found = entry.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield [name, found.st_size, found.st_mtime]
+        if deep:
+            waiting += reversed(below)
+        else:
+            folders += [os.path.basename(there) for there, _ in below]
+
+
+def scan(path: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder by name, nothing for one that vanished or may not be read."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        print(f"{path}: {error.strerror}", file=sys.stderr)
+        return []
+
+
+def list_file(volume: str, path: str, place: str) -> Iterator[Listed]:
+    """Yield the one file that is at a place, if it is one."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode) and is_inside(volume, path):
+            yield [place, found.st_size, found.st_mtime]
+
+
+if __name__ == "__main__":
+    sys.exit(answer.run(main))
