@@ -76,13 +76,17 @@ class Console:
 
         Where nobody can answer, because input or output is no terminal, return True.
         """
-        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        if not self.can_ask():
             return True
         sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
         sys.stderr.flush()
         line = sys.stdin.readline()
         answer = line.strip().lower()
         return bool(line) and (answer in ("y", "yes") or (answer == "" and default))
+
+    def can_ask(self) -> bool:
+        """Return whether somebody sits here who can answer a question."""
+        return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
     def _tell(self, text: str) -> None:
         try:
@@ -94,8 +98,9 @@ class Console:
 
 
 def write_result(text: str) -> None:
-    """Print a result on standard output."""
-    sys.stdout.write(text + "\n")
+    """Print a result on standard output; letters that its encoding has not become question marks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

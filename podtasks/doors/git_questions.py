@@ -130,6 +130,11 @@ def remote_tip(url: str, branch: str, *, root: Path | None = None) -> str:
     )
 
 
+def require_remote(url: str, *, root: Path, timeout_s: float) -> None:
+    """Raise CodeError unless the repository at `url` answers within the time, and lets us read it."""
+    _ask_remote(root, url, ["ls-remote", "--heads", "--", url], timeout_s)
+
+
 def is_contained(root: Path, commit: str, tip: str, *, url: str, branch: str) -> bool:
     """Say whether `commit` is part of the remote branch whose tip is `tip`.
 

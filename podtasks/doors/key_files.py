@@ -70,7 +70,7 @@ def require_login_key(path: Path) -> str:
     if not expanded.is_file():
         raise _key_error(
             f"There is no SSH key at {path}.",
-            f"make one with: ssh-keygen -t ed25519 -f {shlex.quote(str(path))}; or set SSH_KEY_PATH in .runpod.env",
+            f"make one with: ssh-keygen -t ed25519 -f {_word(path)}; or set SSH_KEY_PATH in .runpod.env",
         )
     if b"PRIVATE KEY-----" not in expanded.read_bytes():
         raise _key_error(
@@ -80,7 +80,7 @@ def require_login_key(path: Path) -> str:
     mode = stat.S_IMODE(expanded.stat().st_mode)
     if mode & 0o077:
         raise _key_error(
-            f"The SSH key {path} can be read by others (mode {mode:o}).", f"chmod 600 {shlex.quote(str(path))}"
+            f"The SSH key {path} can be read by others (mode {mode:o}).", f"chmod 600 {_word(path)}"
         )
     return _public_half(expanded, path)
 

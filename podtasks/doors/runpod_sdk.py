@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 from podtasks.doors.clock import Clock
 from podtasks.pure import graphql_text
 from podtasks.pure.api_answer import AnswerFault, ApiCallError, classify_answer
+from podtasks.pure.credit import CREDIT_QUERY, Credit, parse_credit
 from podtasks.pure.errors import ApiError, ApiUnreachableError
+from podtasks.pure.gpu_market import GpuType, build_market_query, parse_market
 from podtasks.pure.gpu_offers import build_offers_query, parse_offers
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, parse_pod
 from podtasks.pure.secret import Secret
@@ -105,6 +107,10 @@ class RunPodSdk:
         """Return the account's network volumes. Raises AuthenticationError, ApiUnreachableError."""
         return self._call("read the account", lambda sdk: _parse_volumes(sdk.get_user()))
 
+    def read_credit(self) -> Credit:
+        """Return what the account has to spend."""
+        return self._call("read the account's balance", _ask_credit)
+
     def list_gpu_types(self) -> list[str]:
         """Return the ids of all GPU types there are."""
         return self._call("list the GPU types", lambda sdk: [gpu["id"] for gpu in sdk.get_gpus()])
@@ -119,6 +125,13 @@ class RunPodSdk:
             return parse_offers(sdk.api.graphql.run_graphql_query(query)["data"], gpu_types, secure=secure)
 
         return self._call("read prices and stock", ask)
+
+    def list_market(self, *, gpu_count: int, data_center: str | None, secure: bool) -> list[GpuType]:
+        """Return all GPU types with their prices, and their stock in that place, in one call."""
+        query = build_market_query(gpu_count=gpu_count, data_center=data_center, secure=secure)
+        return self._call(
+            "read prices and stock", lambda sdk: parse_market(sdk.api.graphql.run_graphql_query(query)["data"])
+        )
 
     def list_pods(self) -> list[Pod]:
         """Return all pods of the account."""
@@ -206,6 +219,10 @@ class RunPodSdk:
             sdk.api.graphql.requests = keeper
             self._connected = (sdk, keeper)
         return self._connected
+
+
+def _ask_credit(sdk: Any) -> Credit:  # noqa: ANN401
+    return parse_credit(sdk.api.graphql.run_graphql_query(CREDIT_QUERY))
 
 
 def _parse_volumes(user: Mapping[str, Any]) -> list[NetworkVolume]:

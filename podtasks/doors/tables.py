@@ -6,25 +6,36 @@ grep and awk. Colours only on a terminal, and not where NO_COLOR is set.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from podtasks.doors.console import printable, write_result
+from podtasks.doors.console import printable, wrap, write_result
 
 BAR = "\u2588"
 PLAIN_BAR = "#"
 PLAIN_BAR_COLUMNS = 40
+GAP = 2
+# A shortened text below this says nothing any more.
+LEAST_SHRUNK = 8
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, how it is aligned, and whether its text may be shortened where it is too wide."""
+    """A column of a table.
+
+    Args:
+        title: what stands above it.
+        may_shrink: its texts may be shortened where the table is too wide for the terminal.
+        may_drop: it is left out where that is not enough; the last one goes first.
+    """
 
     title: str
     align: Literal["left", "right"] = "left"
     may_shrink: bool = False
+    may_drop: bool = False
 
 
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, marked: int | None = None) -> None:
@@ -36,7 +47,9 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
     if sys.stdout.isatty():
         from podtasks.doors.rich_terminal import print_table
 
-        print_table([(c.title, c.align, c.may_shrink) for c in columns], cleaned, marked)
+        kept = _fitting(columns, cleaned, shutil.get_terminal_size().columns)
+        told = [(columns[n].title, columns[n].align, columns[n].may_shrink) for n in kept]
+        print_table(told, [[row[n] for n in kept] for row in cleaned], marked)
         return
     titles = [column.title for column in columns]
     widths = [max(map(len, texts)) for texts in zip(titles, *cleaned, strict=True)]
@@ -46,28 +59,47 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
         write_result(line.rstrip())
 
 
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the numbers of the columns that are shown in a terminal of this width."""
+    widest = [max([len(column.title), *(len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
+    needs = [min(w, LEAST_SHRUNK) if c.may_shrink else w for w, c in zip(widest, columns, strict=True)]
+    kept = list(range(len(columns)))
+    for number in reversed(range(len(columns))):
+        if sum(needs[n] for n in kept) + GAP * (len(kept) - 1) <= width:
+            break
+        if columns[number].may_drop:
+            kept.remove(number)
+    return kept
+
+
 def write_bars(rows: Sequence[tuple[str, float, str]]) -> None:
     """Print a bar for each (label, value, text of the value); the longest fills the width."""
     most = max((value for _, value, _ in rows), default=0.0)
     label_columns = max((len(label) for label, _, _ in rows), default=0)
     text_columns = max((len(text) for _, _, text in rows), default=0)
     columns = _bar_columns(label_columns + text_columns)
-    block = BAR if _can_print(BAR) else PLAIN_BAR
+    block = BAR if can_print(BAR) else PLAIN_BAR
     for label, value, text in rows:
         length = round(value / most * columns) if most > 0 else 0
         bar = block * (max(length, 1) if value > 0 else 0)
         write_result(f"{printable(label):<{label_columns}}  {text:>{text_columns}}  {bar}".rstrip())
 
 
+def write_lines(lines: Sequence[str]) -> None:
+    """Print lines; those too long for the terminal are broken at words, under the column where their text begins."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
+        write_result(wrap(printable(line), columns))
+
+
 def _bar_columns(taken: int) -> int:
     if not sys.stdout.isatty():
         return PLAIN_BAR_COLUMNS
-    import shutil
-
     return max(10, shutil.get_terminal_size().columns - taken - 5)
 
 
-def _can_print(text: str) -> bool:
+def can_print(text: str) -> bool:
+    """Return whether standard output's encoding has these letters."""
     try:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

@@ -59,10 +59,10 @@ def make_plan(
     require_config_name(request.config, files)
     findings = Findings()
     config = findings.check(lambda: read_config(request.config, settings, files))
-    revision = findings.check(lambda: _find_revision(request, settings, files))
-    findings.check(lambda: _require_known_host(settings))
+    revision = findings.check(lambda: find_revision(request, settings, files))
+    findings.check(lambda: require_known_host(settings))
     if revision:
-        _check_files(findings, revision, settings)
+        check_files(findings, revision, settings)
     if config and revision:
         findings.check(lambda: _require_in_commit(revision, config.path))
         # Built here for its problems; the launch itself waits for the cloud, which may know the mount path better.
@@ -152,7 +152,8 @@ def _relative_to_root(path: Path, root: Path) -> str:
         ) from error
 
 
-def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
+def find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles) -> local_git.Revision:
+    """Return the exact code that would be trained. Raises CodeError where it is not what the user sees here."""
     root = local_git.find_root(files.root)
     if not root.samefile(files.root):
         raise CodeError(
@@ -164,12 +165,13 @@ def _find_revision(request: TrainRequest, settings: Settings, files: ProjectFile
     return local_git.resolve_revision(root, settings.code_source, request.branch, settings.branch, settings.repository)
 
 
-def _require_known_host(settings: Settings) -> None:
+def require_known_host(settings: Settings) -> None:
+    """Raise CodeError where the pod could not check the host key of the repository it fetches from."""
     if settings.code_source == "origin" and settings.repository:
         local_git.known_host_lines(settings.repository)
 
 
-def _check_files(findings: Findings, revision: local_git.Revision, settings: Settings) -> None:
+def check_files(findings: Findings, revision: local_git.Revision, settings: Settings) -> None:
     """Look for the files that the settings name, where the clone and no link from the volume holds them."""
     named = {"script": settings.script}
     if settings.requirements and settings.requirements != Settings.model_fields["requirements"].default:
