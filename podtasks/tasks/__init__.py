@@ -7,12 +7,14 @@ from invoke.collection import Collection
 from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
 from podtasks.tasks.data import sync_data
+from podtasks.tasks.doctor import doctor
 from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.logs import logs
+from podtasks.tasks.money import gpus
 from podtasks.tasks.pod import stop, terminate
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.status import status
 from podtasks.tasks.train import train
 
 require_readable_settings()
-ns = Collection(train, logs, tensorboard, sync_data, status, stop, terminate, settings, init, cloud)
+ns = Collection(train, logs, tensorboard, sync_data, status, gpus, stop, terminate, settings, doctor, init, cloud)

@@ -1,0 +1,65 @@
+"""`inv gpus` and `inv cost`: what there is to rent, and what was spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from podtasks.tasks.entry import Project, open_project, task
+from podtasks.tasks.results import CLOUD_HELP, JSON_HELP, parse_count, write_json
+
+if TYPE_CHECKING:
+    from podtasks.pure.gpu_market import GpuType, Market
+
+
+@task(
+    help={
+        **CLOUD_HELP,
+        **JSON_HELP,
+        "count": "how many GPUs the pod has (default: the setting gpu_count)",
+        "all": "list also types that nobody rents out now",
+    }
+)
+def gpus(c: Context, count: str = "", all: bool = False, json: bool = False, cloud: str = "") -> None:
+    """List GPU types with memory, price and stock, and the one that would be rented."""
+    from podtasks.flows.cloud import open_cloud
+    from podtasks.flows.gpus import read_market
+    from podtasks.pure.gpu_market import describe_market
+
+    project = open_project(c, {"cloud": cloud})
+    gpu_count = parse_count("count", count, least=1) if count else project.settings.gpu_count
+    project.introduce_cloud()
+    account = open_cloud(
+        project.settings, project.identity, project.files, project.console, project.clock, to_launch=False
+    )
+    market = read_market(account, project.settings, gpu_count)
+    shown = [gpu for gpu in market.types if all or gpu.secure_usd_per_hour or gpu.community_usd_per_hour]
+    if json:
+        write_json(describe_market(market, shown))
+    else:
+        _show_gpus(project, market, shown)
+
+
+def _show_gpus(project: Project, market: Market, shown: list[GpuType]) -> None:
+    from podtasks.doors.tables import Column, write_table
+    from podtasks.pure.gpu_market import build_rows, explain_choice
+
+    where = market.data_center or "any data center"
+    kind = "secure" if market.secure else "community"
+    project.console.tell(f"prices in US dollars an hour; stock of {market.gpu_count} in {where} ({kind} cloud)")
+    columns = [
+        Column("GPU type"),
+        Column("memory", "right", may_drop=True),
+        Column("secure", "right"),
+        Column("community", "right", may_drop=True),
+        Column(f"pod of {market.gpu_count}", "right", may_drop=True),
+        Column("stock"),
+        Column("remark", may_shrink=True),
+    ]
+    rows = build_rows(market, shown)
+    if market.gpu_count == 1:
+        columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
+    chosen = market.chosen
+    write_table(columns, rows, marked=shown.index(chosen) if chosen in shown else None)
+    project.console.tell(explain_choice(market))
