@@ -10,11 +10,27 @@ from podtasks.tasks.data import sync_data
 from podtasks.tasks.doctor import doctor
 from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.logs import logs
-from podtasks.tasks.money import gpus
+from podtasks.tasks.money import cost, gpus
 from podtasks.tasks.pod import stop, terminate
+from podtasks.tasks.runs import runs
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.status import status
 from podtasks.tasks.train import train
 
 require_readable_settings()
-ns = Collection(train, logs, tensorboard, sync_data, status, gpus, stop, terminate, settings, doctor, init, cloud)
+ns = Collection(
+    train,
+    logs,
+    tensorboard,
+    sync_data,
+    status,
+    runs,
+    cost,
+    gpus,
+    stop,
+    terminate,
+    settings,
+    doctor,
+    init,
+    cloud,
+)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from podtasks.doors.console import write_result
+from podtasks.pure.errors import UsageError
 from podtasks.tasks.entry import Project, open_project, task
-from podtasks.tasks.results import CLOUD_HELP, JSON_HELP, parse_count, write_json
+from podtasks.tasks.results import CLOUD_HELP, JSON_HELP, parse_count, write_json, write_text
 
 if TYPE_CHECKING:
+    from podtasks.pure.costs import Costs
     from podtasks.pure.gpu_market import GpuType, Market
+
+MOST_DAYS = 366
 
 
 @task(
@@ -63,3 +69,53 @@ def _show_gpus(project: Project, market: Market, shown: list[GpuType]) -> None:
     chosen = market.chosen
     write_table(columns, rows, marked=shown.index(chosen) if chosen in shown else None)
     project.console.tell(explain_choice(market))
+
+
+@task(help={**CLOUD_HELP, **JSON_HELP, "days": "how many UTC days, today included (7)"})
+def cost(c: Context, days: str = "7", json: bool = False, cloud: str = "") -> None:
+    """Show what runs, days and storage cost."""
+    from podtasks.flows.costs import read_costs
+    from podtasks.flows.runs import read_history
+    from podtasks.pure.costs import describe_costs
+
+    project = open_project(c, {"cloud": cloud})
+    wanted = parse_count("days", days, least=1)
+    if wanted > MOST_DAYS:
+        raise UsageError(f"--days {days} is more than {MOST_DAYS}.", next_step=f"--days {MOST_DAYS}")
+    account = project.open_existing_cloud()
+    history = read_history(account, project.settings.project, project.files, project.console, None)
+    costs, why = read_costs(account, history, project.console, days=wanted, now=time.time())
+    if json:
+        write_json(describe_costs(costs, why))
+    else:
+        _show_costs(project, costs, why)
+
+
+def _show_costs(project: Project, costs: Costs, why: str) -> None:
+    from podtasks.doors.tables import Column, write_bars, write_table
+    from podtasks.pure.amounts import format_usd
+    from podtasks.pure.cost_text import (
+        build_cost_rows,
+        build_day_rows,
+        build_part_rows,
+        describe_storage,
+        explain_costs,
+    )
+
+    for line in explain_costs(costs, why, time.time()):
+        project.console.tell(line)
+    if costs.runs:
+        columns = [Column("run"), Column("start", may_drop=True), Column("$/h", "right", may_drop=True)]
+        write_table([*columns, Column("cost", "right")], build_cost_rows(costs))
+        write_result("")
+    names = ("GPU", "CPU", "disk", "storage")
+    write_table(
+        [Column("UTC day"), *(Column(name, "right", may_drop=True) for name in names), Column("total", "right")],
+        build_day_rows(costs),
+    )
+    write_result("")
+    write_bars([(day.day.isoformat(), day.total_usd, format_usd(day.total_usd)) for day in costs.days])
+    write_result("")
+    write_table([Column("what for", may_shrink=True), Column("cost", "right")], build_part_rows(costs))
+    if costs.storage is not None:
+        write_text(f"\n{describe_storage(costs)}")
