@@ -28,7 +28,15 @@ NETWORK_VOLUME_USD_PER_GB_MONTH = 0.07
 NETWORK_VOLUME_ABOVE_1TB_USD_PER_GB_MONTH = 0.05
 HOURS_PER_MONTH = 730
 
-CPU_USD_PER_VCPU_HOUR = {"cpu3c": 0.03, "cpu3g": 0.04, "cpu3m": 0.05, "cpu5c": 0.035}
+DATA_CENTER_NAMES = {
+    "EU-RO-1": "EU Romania 1",
+    "EU-CZ-1": "EU Czechia 1",
+    "EUR-IS-1": "Europe Iceland 1",
+    "US-KS-2": "US Kansas 2",
+    "US-CA-2": "US California 2",
+    "US-GA-2": "US Georgia 2",
+}
+
 DEFAULT_CPU_INSTANCE = "cpu3c-2-4"
 
 TEMPLATE_IMAGES = {
@@ -79,17 +87,44 @@ _GPU_TYPES = (
 GPU_TYPES = {gpu.id: gpu for gpu in _GPU_TYPES}
 
 
-def parse_cpu_instance(instance_id: str) -> tuple[str, int, int] | None:
+@dataclass(frozen=True)
+class CpuFlavour:
+    """One kind of CPU instance; prices in USD per vCPU and hour."""
+
+    id: str
+    name: str
+    group: str
+    memory_gb_per_vcpu: int
+    usd_per_vcpu_hour: float
+    serverless_usd_per_vcpu_hour: float
+    min_vcpus: int = 2
+    max_vcpus: int = 32
+
+
+_CPU_FLAVOURS = (
+    CpuFlavour("cpu3c", "Compute-Optimized", "Gen 3", 2, 0.03, 0.036),
+    CpuFlavour("cpu3g", "General Purpose", "Gen 3", 4, 0.04, 0.048),
+    CpuFlavour("cpu3m", "Memory-Optimized", "Gen 3", 8, 0.05, 0.06),
+    CpuFlavour("cpu5c", "Compute-Optimized", "Gen 5", 2, 0.035, 0.042),
+)
+CPU_FLAVOURS = {flavour.id: flavour for flavour in _CPU_FLAVOURS}
+
+
+def parse_cpu_instance(instance_id: str) -> tuple[CpuFlavour, int, int] | None:
     """Split a CPU instance id such as "cpu3c-2-4" into flavour, vCPUs and memory in GB.
 
     Returns:
-        None when it is not the id of an instance that is offered.
+        None when it is not the id of an instance that is offered: vCPUs are a power of two within the
+        flavour's limits, the memory follows from them.
     """
-    flavour, _, sizes = instance_id.partition("-")
+    flavour_id, _, sizes = instance_id.partition("-")
+    flavour = CPU_FLAVOURS.get(flavour_id)
     vcpu_text, _, memory_text = sizes.partition("-")
-    if flavour not in CPU_USD_PER_VCPU_HOUR or not (vcpu_text.isdigit() and memory_text.isdigit()):
+    if flavour is None or not (vcpu_text.isdecimal() and memory_text.isdecimal()):
         return None
-    return flavour, int(vcpu_text), int(memory_text)
+    vcpus, memory_gb = int(vcpu_text), int(memory_text)
+    is_size = flavour.min_vcpus <= vcpus <= flavour.max_vcpus and vcpus & (vcpus - 1) == 0
+    return (flavour, vcpus, memory_gb) if is_size and memory_gb == vcpus * flavour.memory_gb_per_vcpu else None
 
 
 def country_of(data_center: str) -> str:

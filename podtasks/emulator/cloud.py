@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from podtasks.emulator import catalogue, meter
+from podtasks.emulator import gpus, meter
 from podtasks.emulator.account import Account, new_id, new_key
 from podtasks.emulator.dials import Dials
 from podtasks.emulator.environment import LOOPBACK, pod_environment
 from podtasks.emulator.errors import (
-    CapacityError,
     ForbiddenError,
     InputError,
     PodNotFoundError,
-    ResumeError,
-    SpotCapacityError,
     SpotResumeError,
     StopRefusedError,
 )
@@ -29,11 +24,10 @@ from podtasks.emulator.files import read_json, write_json
 from podtasks.emulator.host import Host
 from podtasks.emulator.layout import Layout
 from podtasks.emulator.pod import RUNNING, Pod, PodOrder
-from podtasks.emulator.sandbox import Sandbox, is_port_free
+from podtasks.emulator.public_ports import choose_ports
+from podtasks.emulator.sandbox import Sandbox
+from podtasks.emulator.stock import Stock
 
-# Below the kernel's range for outgoing connections, so that no connection takes a pod's port first.
-_PUBLIC_PORTS = range(10000, 30000)
-_FIRST_SYMMETRICAL_PORT = 70000
 _REMOVED_PODS_KEPT = 200
 
 
@@ -76,7 +70,14 @@ class Cloud:
         self.pods = {item["id"]: Pod.from_state(item) for item in state.get("pods", [])}
         self.api_url = ""
         self.last_activity = time.monotonic()
-        self.host = Host(sandbox, dials=lambda: self.dials, environment_of=self._environment_of, changed=self._touched)
+        self.host = Host(
+            sandbox,
+            dials=lambda: self.dials,
+            environment_of=self._environment_of,
+            disk_made=self._report_gpus,
+            changed=self._touched,
+        )
+        self.stock = Stock(lambda: self.dials, self.listed)
         self._removals: set[asyncio.Task[None]] = set()
 
     def open(self, port: int) -> None:
@@ -138,25 +139,13 @@ class Cloud:
         """Say whether any pod runs or still has a container."""
         return any(pod.desired == RUNNING or pod.container is not None for pod in self.listed())
 
-    def free_gpus(self, gpu_type_id: str, data_center: str) -> int:
-        """Return how many GPUs of a type can be rented in a data centre now."""
-        if data_center not in catalogue.GPU_TYPES[gpu_type_id].data_centers:
-            return 0
-        rented = sum(
-            pod.gpu_count
-            for pod in self.listed()
-            if pod.desired == RUNNING and pod.order.gpu_type_id == gpu_type_id and pod.order.data_center == data_center
-        )
-        return max(0, self.dials.free_gpus(gpu_type_id, data_center) - rented)
-
     def create_pod(self, order: PodOrder) -> Pod:
         """Rent a pod; it is RUNNING at once, its container comes later.
 
         Raises:
-            CapacityError: too few free GPUs (SpotCapacityError for a bid).
+            CapacityError: too little is free (SpotCapacityError for a bid).
         """
-        if order.gpu_type_id and self.free_gpus(order.gpu_type_id, order.data_center) < order.gpu_count:
-            raise CapacityError if order.bid_usd is None else SpotCapacityError
+        self.stock.check_order(order)
         now = time.time()
         pod = Pod(
             id=new_id(14),
@@ -197,7 +186,7 @@ class Cloud:
         Raises:
             PodNotFoundError: there is none.
             SpotResumeError: a spot pod without a bid.
-            ResumeError: the host has too few free GPUs, or the dial says so.
+            ResumeError, MachineError: the host has too little free, or the dial says so.
         """
         pod = self.get_pod(pod_id, "resume")
         if pod.is_spot and bid_usd is None:
@@ -249,6 +238,9 @@ class Cloud:
             InputError: a dial is unknown or a value makes no sense.
         """
         self.dials = self.dials.changed(changes)
+        if "gpu_util_percent" in changes:
+            for pod in self.listed():
+                self._report_gpus(pod)
         self.save()
         return self.dials
 
@@ -272,16 +264,12 @@ class Cloud:
         return {"now": now, "pods": pods, "network_volumes": volumes, "usd": total}
 
     def _set_gpus(self, pod: Pod, gpu_count: int | None, bid_usd: float | None) -> None:
-        gpu_type_id = pod.order.gpu_type_id
         count = pod.gpu_count if gpu_count is None else gpu_count
-        if self.dials.resume_fails:
-            raise ResumeError
-        if gpu_type_id is None:
+        self.stock.check_resume(pod, count)
+        if pod.order.gpu_type_id is None:
             return
         if count < 1:
             raise InputError("gpuCount must be at least 1")
-        if self.free_gpus(gpu_type_id, pod.order.data_center) < count:
-            raise ResumeError
         per_gpu = bid_usd if bid_usd is not None else pod.order.usd_per_hour / pod.order.gpu_count
         pod.gpu_count, pod.usd_per_hour = count, round(per_gpu * count, 4)
 
@@ -322,29 +310,14 @@ class Cloud:
             del self.pods[pod.id]
 
     def _new_ports(self, pod: Pod) -> dict[int, int]:
-        """Choose the public ports of a start.
-
-        sshd really gets a new port each time, asked for or not. Any other port is itself, because a pod
-        shares this machine's network; RunPod's symmetrical ports (70000 and up) get a free one.
-        """
         taken = {port for other in self.listed() for port in other.public_ports.values()}
-        fresh = self._free_ports(taken)
-        ports = {22: next(fresh)}
-        for private in pod.order.private_ports("tcp"):
-            if private >= _FIRST_SYMMETRICAL_PORT:
-                ports[private] = next(fresh)
-            elif private != 22:
-                ports[private] = private
-        return ports
-
-    @staticmethod
-    def _free_ports(taken: set[int]) -> Iterator[int]:
-        for port in random.sample(_PUBLIC_PORTS, len(_PUBLIC_PORTS)):
-            if port not in taken and is_port_free(port, LOOPBACK):
-                yield port
+        return choose_ports(pod.order, taken)
 
     def _environment_of(self, pod: Pod) -> dict[str, str]:
         return pod_environment(pod, api_url=self.api_url, account_public_key=self.account.public_key)
+
+    def _report_gpus(self, pod: Pod) -> None:
+        gpus.write_report(self.layout.container_disk(pod), pod, self.dials.gpu_util_percent)
 
     def _touched(self) -> None:
         self.note_call()

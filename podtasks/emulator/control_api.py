@@ -13,7 +13,7 @@ from starlette.routing import Route
 from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.errors import CloudError, PodNotFoundError
 from podtasks.emulator.faults import Fault
-from podtasks.emulator.http_api import HttpApi, key_of, read_json_object
+from podtasks.emulator.gate import Gate, key_of, read_json_object
 from podtasks.emulator.pod import RUNNING, Pod
 from podtasks.emulator.usage import VolumeUsage
 from podtasks.emulator.views import view_runtime
@@ -26,14 +26,14 @@ class ControlApi:
 
     Args:
         cloud: the cloud.
-        api: the public API, whose faults and calls are controlled and shown.
+        gate: what every call passes; its faults and calls are controlled and shown.
         usage: what the volumes hold.
         shut_down: ends the server.
     """
 
-    def __init__(self, cloud: Cloud, api: HttpApi, usage: VolumeUsage, shut_down: Callable[[], None]) -> None:
+    def __init__(self, cloud: Cloud, gate: Gate, usage: VolumeUsage, shut_down: Callable[[], None]) -> None:
         self._cloud = cloud
-        self._api = api
+        self._gate = gate
         self._usage = usage
         self._shut_down = shut_down
 
@@ -95,21 +95,21 @@ class ControlApi:
         return dataclasses.asdict(self._cloud.turn_dials(await _body(request)))
 
     async def _get_faults(self, _request: Request) -> Any:  # noqa: ANN401
-        return [dataclasses.asdict(fault) for fault in self._api.faults.pending()]
+        return [dataclasses.asdict(fault) for fault in self._gate.faults.pending()]
 
     async def _post_faults(self, request: Request) -> Any:  # noqa: ANN401
-        self._api.faults.add(Fault.from_json(await _body(request)))
+        self._gate.faults.add(Fault.from_json(await _body(request)))
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: Request) -> Any:  # noqa: ANN401
-        self._api.faults.clear()
+        self._gate.faults.clear()
         return await self._get_faults(request)
 
     async def _get_meter(self, _request: Request) -> Any:  # noqa: ANN401
         return self._cloud.read_meter()
 
     async def _get_calls(self, _request: Request) -> Any:  # noqa: ANN401
-        return self._api.calls.read()
+        return self._gate.calls.read()
 
     async def _get_pod(self, request: Request) -> Any:  # noqa: ANN401
         return self._inside(self._cloud.get_pod(request.path_params["pod_id"], "show"))

@@ -43,12 +43,14 @@ class Dials:
         resume_fails: every resume answers that the host has no free GPU.
         allow_stop_with_network_volume: False brings back RunPod's rule until 2026-05-07.
         balance_usd: the account's balance before anything was spent.
+        gpu_util_percent: how busy all GPUs are, and how full their memory.
         enforce_volume_size: writes over the S3 API fail when a network volume would hold more than its size.
         s3_batch_delete_redirects: a batch delete is answered 307 instead of 501.
         s3_flexible_checksums: x-amz-trailer and the like are accepted.
         s3_list_10000_s: seconds that listing 10,000 keys over the S3 API takes.
         s3_repeat_token_after: listings of more keys than this get the same continuation token again; 0: never.
-        stock: per GPU type, or per GPU type and data centre, a stock level or a number of free GPUs.
+        stock: per GPU type or CPU flavour, or also per data centre, a stock level or a number of GPUs or
+            CPU instances.
             What is not named is "High".
         images: rules tried in order, the first whose pattern fits the image's name counts: `start_sh`
             says whether the image has /start.sh, `without` names programs it lacks.
@@ -64,6 +66,7 @@ class Dials:
     resume_fails: bool = False
     allow_stop_with_network_volume: bool = True
     balance_usd: float = 100.0
+    gpu_util_percent: float = 0.0
     enforce_volume_size: bool = False
     s3_batch_delete_redirects: bool = True
     s3_flexible_checksums: bool = False
@@ -85,9 +88,9 @@ class Dials:
             known[name] = _checked(name, value, known[name])
         return Dials(**known)
 
-    def free_gpus(self, gpu_type_id: str, data_center: str) -> int:
-        """Return how many GPUs of a type a data centre has, rented ones included."""
-        stock = self.stock.get(gpu_type_id, "High")
+    def amount(self, type_id: str, data_center: str) -> int:
+        """Return how many GPUs of a type, or instances of a CPU flavour, a data centre has, rented ones included."""
+        stock = self.stock.get(type_id, "High")
         if isinstance(stock, dict):
             stock = stock.get(data_center, "High")
         return _FREE_GPUS[stock] if isinstance(stock, str) else int(stock)
@@ -114,6 +117,7 @@ def _checked(name: str, value: Any, old: Any) -> Any:  # noqa: ANN401 (JSON valu
         fits = isinstance(value, bool)
     else:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+        fits = fits and (name != "gpu_util_percent" or value <= 100)
     if not fits:
         raise InputError(f"dial {name} cannot be {value!r}")
     return value if isinstance(old, bool) else float(value)

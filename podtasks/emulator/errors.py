@@ -48,6 +48,13 @@ class ResumeError(CloudError):
         super().__init__("There are not enough free GPUs on the host machine to start this pod.")
 
 
+class MachineError(CloudError):
+    """The machine that a CPU pod is tied to has no room."""
+
+    def __init__(self) -> None:
+        super().__init__("This machine does not have the resources to deploy your pod. Please try a different machine")
+
+
 class SpotResumeError(CloudError):
     """A spot pod was resumed with podResume instead of podBidResume."""
 

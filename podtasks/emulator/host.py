@@ -36,6 +36,7 @@ class Host:
         sandbox: how containers are run.
         dials: gives the dials as they are now.
         environment_of: gives the environment of a pod's process 1.
+        disk_made: called, in a thread, with a pod that has a new container disk and no process yet.
         changed: called when a pod's container has changed and the state should be saved.
     """
 
@@ -45,11 +46,13 @@ class Host:
         *,
         dials: Callable[[], Dials],
         environment_of: Callable[[Pod], dict[str, str]],
+        disk_made: Callable[[Pod], None],
         changed: Callable[[], None],
     ) -> None:
         self.sandbox = sandbox
         self._dials = dials
         self._environment_of = environment_of
+        self._disk_made = disk_made
         self._changed = changed
         self._lives: dict[str, _Life] = {}
         self._starting: set[asyncio.Task[Container | None]] = set()
@@ -134,6 +137,7 @@ class Host:
             if not life.hostname:
                 hostname = secrets.token_hex(6)
                 await asyncio.to_thread(self.sandbox.new_disk, pod, hostname, rule)
+                await asyncio.to_thread(self._disk_made, pod)
                 life.hostname = hostname
             container = await asyncio.to_thread(self.sandbox.start, pod, life.hostname, environment, command, rule)
         except (SandboxError, OSError, ValueError) as problem:

@@ -7,10 +7,40 @@ at twice the price while stopped; network volumes always).
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from podtasks.emulator import catalogue
 from podtasks.emulator.pod import RUNNING, Pod
+
+
+@dataclass(frozen=True)
+class Charge:
+    """A time, in epoch seconds, in which something cost the same all along."""
+
+    start: float
+    end: float
+    usd_per_hour: float
+
+    def usd_between(self, start: float, end: float) -> float:
+        """Return what it cost between two times."""
+        return max(0.0, min(end, self.end) - max(start, self.start)) / 3600 * self.usd_per_hour
+
+
+def compute_charges(pod: Pod, now: float) -> list[Charge]:
+    """Return what a pod's GPUs or CPUs have cost up to now."""
+    return [Charge(item.start, now if item.end is None else item.end, item.usd_per_hour) for item in pod.intervals]
+
+
+def disk_charges(pod: Pod, now: float) -> list[Charge]:
+    """Return what a pod's own disks have cost up to now, running and stopped in turn."""
+    running, stopped = disk_usd_per_hour(pod, running=True), disk_usd_per_hour(pod, running=False)
+    result, place = [], pod.created_at
+    for item in compute_charges(pod, now):
+        result += [Charge(place, item.start, stopped), Charge(item.start, item.end, running)]
+        place = item.end
+    end = now if pod.removed_at is None else pod.removed_at
+    return [*result, Charge(place, end, stopped)]
 
 
 def running_s(pod: Pod, now: float) -> float:

@@ -66,21 +66,27 @@ def cpu_order(cloud: Cloud, wish: Input) -> PodOrder:
     """Return the order of deployCpuPod.
 
     Raises:
-        CapacityError: there is no such instance.
+        CapacityError: there is no such instance, or none is free; CPU pods are in Secure Cloud only.
         InputError, CloudError: a value makes no sense.
     """
     instance = catalogue.parse_cpu_instance(wish.get("instanceId") or catalogue.DEFAULT_CPU_INSTANCE)
-    centers = centers_for(catalogue.EVERYWHERE, _wished_center(cloud, wish), wish.get("countryCode"))
-    if instance is None or not centers:
+    if instance is None or "SECURE" not in _cloud_kinds(wish):
         raise CapacityError
     flavour, vcpu_count, memory_gb = instance
+    centers = [
+        name
+        for name in centers_for(catalogue.EVERYWHERE, _wished_center(cloud, wish), wish.get("countryCode"))
+        if cloud.stock.free_cpus(flavour.id, name)
+    ]
+    if not centers:
+        raise CapacityError
     return PodOrder(
         cloud="SECURE",
         data_center=centers[0],
-        usd_per_hour=round(vcpu_count * catalogue.CPU_USD_PER_VCPU_HOUR[flavour], 4),
+        usd_per_hour=round(vcpu_count * flavour.usd_per_vcpu_hour, 4),
         vcpu_count=vcpu_count,
         memory_gb=memory_gb,
-        cpu_flavour=flavour,
+        cpu_flavour=flavour.id,
         **_common_fields(wish),
     )
 
@@ -170,7 +176,7 @@ def _find_place(cloud: Cloud, wish: Input, count: int) -> _Place:
         free = [
             name
             for name in centers_for(gpu.data_centers, center, wish.get("countryCode"))
-            if cloud.free_gpus(gpu.id, name) >= count
+            if cloud.stock.free_gpus(gpu.id, name) >= count
         ]
         if offered and free:
             cheapest = min(offered, key=lambda kind: gpu.usd_per_hour(kind) or 0.0)

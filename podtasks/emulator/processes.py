@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from podtasks.emulator import disk
+from podtasks.emulator import disk, gpus
 from podtasks.emulator.dials import ImageRule
 from podtasks.emulator.environment import IMAGE_PATH
 from podtasks.emulator.layout import Layout
@@ -65,6 +65,7 @@ class Processes:
         _short_directory(pod).mkdir(mode=0o700)
         (root / "root/.bashrc").write_text(disk.BASHRC)
         _install_programs(root, rule)
+        gpus.furnish(root / "bin", pod, rule)
         (root / "etc/ssh/sshd_config").write_text(self._sshd_config(pod, root))
 
     def start(

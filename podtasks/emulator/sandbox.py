@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from podtasks.emulator import disk
+from podtasks.emulator import disk, gpus
 from podtasks.emulator.dials import ImageRule
 from podtasks.emulator.environment import network_settings, path_is_within, paths_named_in
 from podtasks.emulator.layout import Layout
@@ -96,6 +96,7 @@ class Bubblewrap:
         folder = self._layout.container_disk(pod)
         disk.wipe(folder)
         disk.populate(folder, hostname=hostname, ssh_port=pod.public_ports.get(22), rule=rule)
+        gpus.furnish(folder / disk.IMAGE_BIN, pod, rule)
 
     def start(
         self, pod: Pod, hostname: str, environment: Mapping[str, str], command: Sequence[str], rule: ImageRule

@@ -18,6 +18,7 @@ from podtasks.emulator.control_api import ControlApi
 from podtasks.emulator.environment import LOOPBACK
 from podtasks.emulator.files import write_json
 from podtasks.emulator.front_door import FrontDoor
+from podtasks.emulator.gate import Gate
 from podtasks.emulator.http_api import HttpApi
 from podtasks.emulator.layout import Layout
 from podtasks.emulator.s3.api import S3Api
@@ -66,10 +67,11 @@ async def serve(layout: Layout, sandbox: Sandbox, *, port: int, idle_exit_s: flo
         idle_exit_s: seconds without a call and without a running pod after which the server ends.
     """
     cloud = Cloud(layout, sandbox)
-    api = HttpApi(cloud)
+    gate = Gate(cloud)
     usage = VolumeUsage(layout)
-    routes = [*api.routes(), *ControlApi(cloud, api, usage, lambda: server.end()).routes()]
-    app = FrontDoor(Starlette(routes=routes), S3Api(cloud, api.faults, api.calls, usage))
+    control = ControlApi(cloud, gate, usage, lambda: server.end())
+    routes = [*HttpApi(cloud, gate).routes(), *control.routes()]
+    app = FrontDoor(Starlette(routes=routes), S3Api(cloud, gate.faults, gate.calls, usage))
     server = _Server(_configure(app), lambda: _announce(cloud))
     listener = _listen(port, cloud.port)
     for number in (signal.SIGTERM, signal.SIGINT):

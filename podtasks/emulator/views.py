@@ -47,6 +47,17 @@ def view_network_volume(volume: NetworkVolume) -> dict[str, Any]:
     }
 
 
+def view_rest_volume(volume: NetworkVolume) -> dict[str, Any]:
+    """Return REST v2's NetworkVolume."""
+    return {
+        "id": volume.id,
+        "name": volume.name,
+        "size": volume.size_gb,
+        "dataCenter": volume.data_center,
+        "type": "STANDARD",
+    }
+
+
 def _listed_environment(cloud: Cloud, pod: Pod) -> dict[str, str]:
     return {**pod.order.env, **cloud.host.sandbox.listed_environment(pod)}
 
@@ -103,11 +114,11 @@ def view_runtime(cloud: Cloud, pod: Pod) -> dict[str, Any] | None:
     ports = _ports_shown(cloud, pod, time.time())
     if ports is None:
         return None
-    idle = {"gpuUtilPercent": 0.0, "memoryUtilPercent": 0.0}
+    use = dict.fromkeys(("gpuUtilPercent", "memoryUtilPercent"), cloud.dials.gpu_util_percent)
     return {
         "uptimeInSeconds": int(time.time() - pod.started_at),
         "ports": [*_view_tcp_ports(pod, ports), *_view_http_ports(pod)],
-        "gpus": [{"id": f"{pod.machine_id}-{index}", **idle} for index in range(pod.gpu_count)],
+        "gpus": [{"id": f"{pod.machine_id}-{index}", **use} for index in range(pod.gpu_count)],
         "container": {"cpuPercent": 0.0, "memoryPercent": 0.0},
     }
 
@@ -141,8 +152,8 @@ def view_lowest_price(cloud: Cloud, gpu: GpuType, filters: Mapping[str, Any]) ->
     """Return GraphQL's LowestPrice for a number of GPUs, a data centre or country, and a kind of cloud."""
     count = filters.get("gpuCount") or 1
     centers = centers_for(gpu.data_centers, filters.get("dataCenterId"), filters.get("countryCode"))
-    most_free = max((cloud.free_gpus(gpu.id, center) for center in centers), default=0)
-    total = sum(cloud.dials.free_gpus(gpu.id, center) for center in centers)
+    most_free = max((cloud.stock.free_gpus(gpu.id, center) for center in centers), default=0)
+    total = sum(cloud.dials.amount(gpu.id, center) for center in centers)
     is_available = most_free >= count and count <= gpu.max_count
     secure = filters.get("secureCloud")
     kinds = ["SECURE", "COMMUNITY"] if secure is None else ["SECURE" if secure else "COMMUNITY"]
@@ -157,7 +168,7 @@ def view_lowest_price(cloud: Cloud, gpu: GpuType, filters: Mapping[str, Any]) ->
         "maxUnreservedGpuCount": min(most_free, gpu.max_count),
         "availableGpuCounts": list(range(1, min(most_free, gpu.max_count) + 1)),
         "totalCount": total,
-        "rentedCount": total - sum(cloud.free_gpus(gpu.id, center) for center in centers),
+        "rentedCount": total - sum(cloud.stock.free_gpus(gpu.id, center) for center in centers),
         "rentalPercentage": None,
         "countryCode": catalogue.country_of(centers[0]) if centers else None,
         "supportPublicIp": True,
@@ -229,7 +240,7 @@ def _view_machine(cloud: Cloud, pod: Pod) -> dict[str, Any]:
         "currentPricePerGpu": gpu.usd_per_hour(order.cloud) if gpu else None,
         "dataCenterId": order.data_center,
         "diskMBps": 2000,
-        "gpuAvailable": cloud.free_gpus(gpu.id, order.data_center) if gpu else 0,
+        "gpuAvailable": cloud.stock.free_gpus(gpu.id, order.data_center) if gpu else 0,
         "gpuDisplayName": gpu.display_name if gpu else None,
         "gpuTypeId": order.gpu_type_id,
         "location": catalogue.country_of(order.data_center),

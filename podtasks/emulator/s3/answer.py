@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
 
 from podtasks.emulator.s3.request import Send
 
@@ -51,6 +54,7 @@ class Answer:
 
     async def _send_start(self, send: Send, *, is_cut: bool) -> None:
         headers = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+        headers.append((b"date", _now_text(int(time.time()))))
         if "content-length" not in self.headers and self.status not in (204, 304):
             size_bytes = len(self.content) if self.extent is None else self.extent.size_bytes
             headers.append((b"content-length", str(size_bytes + is_cut).encode()))
@@ -66,3 +70,8 @@ class Answer:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if not is_cut:
             await send({"type": "http.response.body", "body": b""})
+
+
+@lru_cache(maxsize=2)
+def _now_text(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
