@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from image_packages import find_packages, fingerprint, remove_shadows, write_shadows
+from pod_environ import container_directory, volume_directory
 from requirements_stamp import stamp_of
 
 TOOL_NICENESS = 10
@@ -75,9 +76,7 @@ def prepare_environment(
         reason = f"there is no {requirements}" if requirements else "no requirements file is set"
         log_write(os.fsencode(f"{reason}: the image's own Python runs the training\n"))
         return image_python
-    place = os.path.join(container, "venv")
-    if venv == "volume":
-        place = os.path.join(volume, ".venvs", os.path.basename(os.path.abspath(clone)))
+    place = _venv_place(clone, venv == "volume", volume, container)
     wanted = stamp_of(clone, file, image_python, venv)
     builder = _Builder(place, image_python, _variables(volume, os.environ), clone, log_write)
     try:
@@ -86,6 +85,18 @@ def prepare_environment(
     except OSError as error:
         raise EnvironmentFailure(f"The environment could not be written: {error}.", 1) from error
     return builder.python
+
+
+def find_python(clone: str, on_volume: bool) -> str:
+    """Return where the Python of a training's venv is, or would be."""
+    place = _venv_place(clone, on_volume, volume_directory(), container_directory())
+    return os.path.join(place, "bin", "python")
+
+
+def _venv_place(clone: str, on_volume: bool, volume: str, container: str) -> str:
+    if on_volume:
+        return os.path.join(volume, ".venvs", os.path.basename(os.path.abspath(clone)))
+    return os.path.join(container, "venv")
 
 
 def prepare_tool(

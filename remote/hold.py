@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Keep the pod's grace time from running out until standard input closes; then it starts anew.
 
-In: {"who"}. Out: {"ok", "held": false where the guard is of an earlier version and has a run, "holds": how many hold
-the pod, this one included}; refused when the pod is being stopped.
+In: {"who"}. Out: {"ok", "held": false where the guard is of an earlier version and has a run, "guard": its status, with
+this hold}; refused when the pod is being stopped.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def main(request: dict[str, Any]) -> None:
     try:
         link = guard_link.connect_or_start()
         reply = link.request("hold", **fields)
-        holds = link.request("status").get("holds", 0)
+        status = link.request("status")
     except GuardGone as error:
         raise Refused("The pod's guard does not start.", str(error), ok=False) from None
     if reply.get("stopping"):
         raise Refused("The pod is being stopped.", str(reply["stopping"]), ok=False, stopping=reply["stopping"])
     if not reply["ok"]:
         print("the guard is of an earlier version and knows no holds", file=sys.stderr)
-    answer.give({"ok": True, "held": bool(reply["ok"]), "holds": holds})
+    answer.give({"ok": True, "held": bool(reply["ok"]), "guard": status})
     stay(link, fields, held=bool(reply["ok"]))
 
 

@@ -26,9 +26,10 @@ import guard_link
 import run_header
 import run_record
 import stop_pod
+import training_environ
 from answer import EXIT_REFUSED
 from guard_link import GuardGone, GuardLink
-from pod_environ import container_directory, read_pod_environ, read_setting
+from pod_environ import container_directory, read_setting
 
 PLATFORM_GRACE_S = 4.0  # RunPod facts, section 4: SIGKILL follows the platform's SIGTERM after 5 s
 START_GUARD_AFTER_S = 3.0
@@ -147,14 +148,14 @@ class Supervisor:
     def train(self) -> tuple[int, str]:
         """Prepare the environment, run the training; return its exit code and the reason of its end."""
         command = list(self.record["command"])
-        environ = training_environ(self.record)
+        environ = training_environ.build(self.record.get("script_env") or {})
         if self.record.get("requirements"):
             result = os.path.join(container_directory(), "environment.result")
             exit_code = self.run_step(environment_command(self.run_dir, result), environ, "/")
             if exit_code != 0 or self.end_reason is not None:
                 return exit_code or ENDED_EARLY, self.end_reason or "environment failed"
             command[0] = read_text(result)
-            put_first(environ, command[0])
+            training_environ.put_first(environ, command[0])
         if self.end_reason is not None:
             return ENDED_EARLY, self.end_reason
         self.note(training_started_at=time.time())
@@ -314,30 +315,10 @@ def environment_command(run_dir: str, result: str) -> list[str]:
     return [sys.executable, program, run_dir, result]
 
 
-def training_environ(record: dict[str, Any]) -> dict[str, str]:
-    """Return the training's environment: the pod's, the project's own, output unbuffered."""
-    environ = read_pod_environ()
-    environ.pop("PODTASKS_HOST_KEY", None)
-    environ.setdefault("HOME", os.path.expanduser("~"))
-    environ.setdefault("PATH", os.defpath)
-    environ.update(record.get("script_env") or {})
-    environ["PYTHONUNBUFFERED"] = "1"
-    return environ
-
-
 def prefer_when_memory_ends(pid: int) -> None:
     """Have the kernel kill the training rather than what watches it. Linux: proc_pid_oom_score_adj(5)."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
         file.write("500")
-
-
-def put_first(environ: dict[str, str], python: str) -> None:
-    """Make the environment of `python` the active one, as its `activate` would."""
-    programs = os.path.dirname(python)
-    home = os.path.dirname(programs)
-    if os.path.isfile(os.path.join(home, "pyvenv.cfg")):
-        environ["VIRTUAL_ENV"] = home
-        environ["PATH"] = f"{programs}{os.pathsep}{environ['PATH']}"
 
 
 def own_reason(exit_code: int) -> str:

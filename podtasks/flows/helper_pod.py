@@ -316,4 +316,4 @@ def _is_shared(shell: ssh.PodShell, pod: Pod) -> bool:
     except PodtasksError:
         return False
     # This command's own, and the one that is the question.
-    return int(answer.get("holds") or 0) > 2
+    return int((answer.get("guard") or {}).get("holds") or 0) > 2
