@@ -15,7 +15,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.doors.upload_journal import UploadJournal
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.data_upload import Source, Synced, find_extra, read_sources, sync_by_s3, sync_by_ssh
-from podtasks.flows.transfer_way import choose_s3, find_ssh_way, open_ssh_carrier
+from podtasks.flows.transfer_way import choose_s3, find_ssh_way, open_ssh_route
 from podtasks.pure.amounts import format_bytes, format_count
 from podtasks.pure.data_plan import Entry, split_files
 from podtasks.pure.transfer import Carrier, CountedProgress, VolumeFile
@@ -83,10 +83,10 @@ class DataSync:
             sources = self._read_sources()
             if way.rents:
                 self.consent()
-            with self._locked(), open_ssh_carrier(
+            with self._locked(), open_ssh_route(
                 self.cloud, self.settings, self.files, self.report, self.clock
-            ) as carrier:
-                return self._sync_by_ssh(sources, carrier)
+            ) as route:
+                return self._sync_by_ssh(sources, route.carrier)
         self.report.step(BY_S3)
         sources = self._read_sources()
         with self._locked(), UploadJournal(self._journal_path(volume)) as journal:

@@ -13,11 +13,12 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.helper_pod import borrow_pod, describe_offer
 from podtasks.flows.own_pods import find_pod
+from podtasks.flows.pod_programs import PodPrograms
+from podtasks.flows.ssh_carrier import SshCarrier
 from podtasks.flows.volume_store import explain_no_s3, open_s3_volume
 from podtasks.pure.errors import UsageError
 from podtasks.pure.pod import PodStatus
 from podtasks.pure.suggestion import did_you_mean
-from podtasks.pure.transfer import Carrier
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -68,12 +69,19 @@ def find_ssh_way(cloud: Cloud, settings: Settings) -> SshWay:
     return SshWay(f"over SSH to {describe_offer(cloud, settings)}", rents=not cloud.is_local)
 
 
-@contextmanager
-def open_ssh_carrier(
-    cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock
-) -> Iterator[Carrier]:
-    """Give the way over SSH for the time of a `with`; a CPU pod that was rented for it is deleted at the end."""
-    from podtasks.flows.ssh_carrier import SshCarrier
+@dataclass(frozen=True)
+class SshRoute:
+    """An open way over SSH, and the pod's programs at its end."""
 
+    carrier: SshCarrier
+    programs: PodPrograms
+
+
+@contextmanager
+def open_ssh_route(
+    cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock
+) -> Iterator[SshRoute]:
+    """Give the way over SSH for the time of a `with`; a CPU pod that was rented for it is deleted at the end."""
     with borrow_pod(cloud, settings, files, report, clock) as borrowed:
-        yield SshCarrier(cloud, borrowed)
+        carrier = SshCarrier(borrowed.shell, borrowed.pod, cloud, files, report, clock)
+        yield SshRoute(carrier, PodPrograms(borrowed.shell, borrowed.pod))

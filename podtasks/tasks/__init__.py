@@ -6,7 +6,7 @@ from invoke.collection import Collection
 
 from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
-from podtasks.tasks.data import sync_data
+from podtasks.tasks.data import fetch, sync_data
 from podtasks.tasks.doctor import doctor
 from podtasks.tasks.entry import require_readable_settings
 from podtasks.tasks.logs import logs
@@ -23,6 +23,7 @@ ns = Collection(
     logs,
     tensorboard,
     sync_data,
+    fetch,
     status,
     runs,
     cost,

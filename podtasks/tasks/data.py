@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.doors.console import write_result
 from podtasks.pure.amounts import format_bytes, format_count
 from podtasks.pure.errors import TransferError, UsageError
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
 
 if TYPE_CHECKING:
+    from podtasks.flows.cloud import Cloud
     from podtasks.flows.data import DataSync, Expected
     from podtasks.flows.data_upload import Synced
+    from podtasks.flows.fetch import Fetched
     from podtasks.pure.data_plan import Entry
+    from podtasks.pure.settings import Settings
 
 NAMED = 20
 CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
@@ -79,10 +84,11 @@ def _build_sync(
     from podtasks.flows.data import DataSync, SyncRequest
 
     project.introduce_cloud()
+    account, settings = _open_cloud(project)
     return DataSync(
         SyncRequest(entries, via, check, delete, yes),
-        project.open_cloud(),
-        project.settings,
+        account,
+        settings,
         project.files,
         project.console,
         project.clock,
@@ -169,3 +175,88 @@ def _show_expected(project: Project, expected: Sequence[Expected]) -> None:
     for place in [file.place for each in expected for file in each.extra][:NAMED]:
         project.console.note(f"would be deleted: {place}")
     require_all_arrived([failure for each in expected for failure in each.source.tree.failures], len(rows))
+
+
+@task(
+    help={
+        **CLOUD_HELP,
+        **VIA_HELP,
+        "names": "checkpoints (all of them), logs, predictions, or paths on the volume "
+        "(default: the newest complete checkpoint and final_model)",
+        "config": "whose checkpoints (default: the only configuration there is, else the newest run's)",
+        "to": "the folder to fetch into (default: fetched/)",
+        "dry-run": "show what would be fetched, and stop",
+        "overwrite": "replace also what is newer here than on the volume",
+        "yes": "do not ask before a CPU pod is rented",
+    },
+    words="names",
+)
+def fetch(
+    c: Context,
+    names: Sequence[str] = (),
+    config: str = "",
+    to: str = "",
+    via: str = "auto",
+    dry_run: bool = False,
+    overwrite: bool = False,
+    yes: bool = False,
+    cloud: str = "",
+) -> None:
+    """Bring results home from the volume: checkpoints, logs, predictions, or any path; what is here is skipped."""
+    from podtasks.flows.fetch import Fetch, FetchRequest, describe_fetched
+    from podtasks.flows.transfer_way import require_via
+
+    require_via(via)
+    project = open_project(c, {"cloud": cloud})
+    target = Path(to).expanduser() if to else None
+    config = project.files.name_from_here(config)
+    request = FetchRequest(tuple(names), config, target, via, overwrite, yes, dry_run)
+    project.introduce_cloud()
+    account, settings = _open_cloud(project)
+    began_s = project.clock.now()
+    fetched = Fetch(
+        request,
+        account,
+        settings,
+        project.files,
+        project.console,
+        project.clock,
+        lambda: require_consent(project, yes),
+    ).run()
+    if not dry_run:
+        project.console.step(describe_fetched(fetched, project.clock.now() - began_s))
+    _show_fetched(fetched, dry_run=dry_run)
+    require_all_arrived(fetched.failures, sum(len(part.files) for part in fetched.parts))
+
+
+def _open_cloud(project: Project) -> tuple[Cloud, Settings]:
+    """Return the cloud and the settings with its mount path; the S3 API needs no SSH key, so none is asked for."""
+    from podtasks.flows.cloud import open_cloud
+
+    account = open_cloud(
+        project.settings, project.identity, project.files, project.console, project.clock, to_launch=False
+    )
+    changed = {"mount_path": account.mount_path} if account.mount_path else {}
+    return account, project.settings.model_copy(update=changed)
+
+
+def _show_fetched(fetched: Fetched, *, dry_run: bool) -> None:
+    from podtasks.doors.tables import Column, write_table
+
+    titles = ("TO FETCH", "SIZE") if dry_run else ("BYTES THERE", "BYTES HERE")
+    columns = [Column("WHAT", may_shrink=True)]
+    columns += [Column(title, "right") for title in ("FILES THERE", "FILES HERE", *titles)]
+    rows = []
+    for part in fetched.parts:
+        files_here, bytes_here = fetched.count_here(part)
+        wanted_bytes = sum(file.size_bytes for file in part.plan.wanted)
+        there_bytes = sum(file.size_bytes for file in part.files)
+        told = (
+            [format_count(len(part.plan.wanted)), format_bytes(wanted_bytes)]
+            if dry_run
+            else [format_count(there_bytes), format_count(bytes_here)]
+        )
+        rows.append([part.name, format_count(len(part.files)), format_count(files_here), *told])
+    write_table(columns, rows)
+    if not dry_run:
+        write_result(f"in {fetched.target}")
