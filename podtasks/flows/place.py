@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from podtasks.doors.key_files import KeyPair
+from podtasks.doors.key_files import KeyPair, make_key_pair, require_usable_key
 from podtasks.doors.project_files import read_pod_programs
+from podtasks.doors.ssh import agent_offers
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.findings import Findings
 from podtasks.flows.own_pods import find_pod
 from podtasks.pure.boot import build_start_command
 from podtasks.pure.errors import PlanError
 from podtasks.pure.gpu_offers import choose_offers, suggest_gpu_type
+from podtasks.pure.plan import PodPlan
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec
 from podtasks.pure.pod_environment import build_pod_environment, training_stamp
 from podtasks.pure.settings import Settings
@@ -109,6 +111,31 @@ def _unknown_gpu(gpu: str, types: list[str]) -> PlanError:
         f"RunPod has no GPU type {gpu!r}.",
         means="No pod was created.",
         next_step=f"did you mean {nearest!r}?" if nearest else f"use one of: {', '.join(sorted(types))}",
+    )
+
+
+def check_place(
+    findings: Findings, open_cloud: Callable[[], Cloud], settings: Settings
+) -> tuple[Cloud | None, Place | None]:
+    """Return the cloud, and where on it a pod may be rented by somebody who can log in; problems go to `findings`."""
+    cloud = findings.check(open_cloud)
+    if cloud is None:
+        return None, None
+    findings.check(lambda: require_usable_key(cloud.key_path, cloud.public_key, agent_offers))
+    return cloud, findings.check(lambda: find_place(cloud, settings))
+
+
+def build_pod_plan(settings: Settings, cloud: Cloud, place: Place) -> PodPlan:
+    """Return which pod will be had; a pod's host key is made here."""
+    return PodPlan(
+        cloud=cloud.name,
+        project=settings.project,
+        spec=build_spec(settings, cloud, place, make_key_pair(settings.project)),
+        offers=place.offers,
+        max_usd_per_hour=settings.max_usd_per_hour,
+        pod=place.pod,
+        grace_minutes=settings.grace_minutes,
+        pod_ready_timeout_s=settings.pod_ready_timeout_s,
     )
 
 

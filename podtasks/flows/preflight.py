@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from podtasks.doors import local_git
-from podtasks.doors.key_files import make_key_pair, require_usable_key
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.doors.ssh import agent_offers
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.findings import Findings
-from podtasks.flows.place import Place, build_spec, find_place
+from podtasks.flows.place import Place, build_pod_plan, check_place
 from podtasks.pure.errors import CodeError, ConfigError, UsageError
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod_path import is_inside
@@ -69,10 +67,7 @@ def make_plan(
         findings.check(lambda: build_launch(request, settings, config, revision, now))
     if cloud_is_free:
         findings.raise_any()
-    cloud = findings.check(open_cloud)
-    if cloud:
-        findings.check(lambda: require_usable_key(cloud.key_path, cloud.public_key, agent_offers))
-    place = findings.check(lambda: find_place(cloud, settings)) if cloud else None
+    cloud, place = check_place(findings, open_cloud, settings)
     findings.raise_any()
     assert config and revision and cloud and place
     if cloud.mount_path:
@@ -194,16 +189,9 @@ def _require_in_commit(revision: local_git.Revision, path: str, setting: str = "
 
 def _build_plan(settings: Settings, cloud: Cloud, place: Place, launch: Launch, revision: local_git.Revision) -> Plan:
     return Plan(
-        cloud=cloud.name,
-        project=settings.project,
+        **vars(build_pod_plan(settings, cloud, place)),
         launch=launch,
         commit_subject=revision.message,
-        spec=build_spec(settings, cloud, place, make_key_pair(settings.project)),
-        offers=place.offers,
-        max_usd_per_hour=settings.max_usd_per_hour,
-        pod=place.pod,
-        grace_minutes=settings.grace_minutes,
-        pod_ready_timeout_s=settings.pod_ready_timeout_s,
         forward_agent=settings.forward_agent,
         notes=revision.notes,
     )

@@ -15,6 +15,7 @@ from podtasks.flows.stopping import stop_quietly
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.errors import ApiUnreachableError, CapacityError, PlanError, PodFailedError
 from podtasks.pure.gpu_offers import pod_usd_per_hour
+from podtasks.pure.plan import PodPlan
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus
 
 CREATE_TRIES = 3
@@ -32,6 +33,11 @@ class PodRequest:
     spec: PodSpec
     offers: tuple[GpuOffer, ...]
     max_usd_per_hour: float
+
+
+def build_request(plan: PodPlan) -> PodRequest:
+    """Return what a plan asks for."""
+    return PodRequest(plan.project, plan.spec, plan.offers, plan.max_usd_per_hour)
 
 
 def create_pod(cloud: Cloud, request: PodRequest, report: Reporter, clock: Clock) -> Pod:

@@ -19,7 +19,7 @@ from podtasks.flows.launch import PodHeldError, launch_training, launcher_name
 from podtasks.flows.launched import Launched
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import OurPod, ensure_pod
-from podtasks.flows.rent import PodRequest
+from podtasks.flows.rent import build_request
 from podtasks.flows.stopping import confirm_stopped, stop_quietly
 from podtasks.pure.errors import (
     CodeError,
@@ -45,7 +45,7 @@ def start_training(
     """
     for attempt in range(1, LAUNCH_TRIES + 1):
         with files.locked("launch", lambda: report.note("another inv train is starting here; waiting for it")):
-            ours = ensure_pod(cloud, _request(plan), report, clock)
+            ours = ensure_pod(cloud, build_request(plan), report, clock)
             try:
                 launched = _launch_on(_with_nonce(plan), cloud, ours, root, report, clock)
             except (PodFailedError, TransportError) as error:
@@ -109,10 +109,6 @@ def _begin_copy(files: ProjectFiles, run: Run, report: Reporter) -> Path | None:
     except OSError as error:
         report.note(f"no copy of the log is kept here: {error}")
         return None
-
-
-def _request(plan: Plan) -> PodRequest:
-    return PodRequest(plan.project, plan.spec, plan.offers, plan.max_usd_per_hour)
 
 
 def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Reporter, clock: Clock) -> Launched:

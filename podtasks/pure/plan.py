@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from podtasks.pure.gpu_offers import pod_usd_per_hour
@@ -12,37 +12,64 @@ from podtasks.pure.run import Launch
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What will be done; what is printed of it is what is executed.
+class PodPlan:
+    """Which pod will be had.
 
     Args:
         cloud: RunPod, or the local cloud.
         project: whose stamp the pod carries.
         pod: our pod as it was when the plan was made, None when one must be rented.
         offers: the GPU types that may be rented, in order.
-        notes: what the user should know before paying.
     """
 
     cloud: str
     project: str
-    launch: Launch
-    commit_subject: str
     spec: PodSpec
     offers: tuple[GpuOffer, ...]
     max_usd_per_hour: float
     pod: Pod | None
     grace_minutes: float
     pod_ready_timeout_s: float
+
+    @property
+    def runs_already(self) -> bool:
+        """Whether our pod runs, so that nothing is rented."""
+        return self.pod is not None and self.pod.status is PodStatus.RUNNING
+
+
+@dataclass(frozen=True)
+class Plan(PodPlan):
+    """What will be done; what is printed of it is what is executed.
+
+    Args:
+        notes: what the user should know before paying.
+    """
+
+    launch: Launch
+    commit_subject: str
     forward_agent: bool
     notes: tuple[str, ...]
 
 
 def render(plan: Plan) -> str:
     """Return the plan as the lines that the user reads before it is carried out."""
-    rows = list(_rows(plan))
+    return "\n".join([_render_rows(list(_rows(plan))), *(f"  note: {note}" for note in plan.notes)])
+
+
+def render_pod(plan: PodPlan) -> str:
+    """Return the plan for a pod that nothing is launched on, likewise."""
+    rows = [
+        ("pod", _describe_pod(plan)),
+        ("image", plan.spec.image),
+        ("volume", _describe_volume(plan.spec)),
+        ("ends", f"the pod stops itself after {plan.grace_minutes:g} minutes without a run"),
+    ]
+    return _render_rows(rows)
+
+
+def _render_rows(rows: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:<{width}}  {text}" for name, text in rows]
-    return "\n".join(["Plan", *lines, *(f"  note: {note}" for note in plan.notes)])
+    return "\n".join(["Plan", *(f"  {name:<{width}}  {text}" for name, text in rows)])
 
 
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -67,8 +94,8 @@ def _describe_code(launch: Launch) -> str:
     return ways[launch.code]
 
 
-def _describe_pod(plan: Plan) -> str:
-    if plan.pod is not None and plan.pod.status is PodStatus.RUNNING:
+def _describe_pod(plan: PodPlan) -> str:
+    if plan.pod is not None and plan.runs_already:
         return f"use {plan.pod.id}, which runs: {plan.pod.gpu}, ${plan.pod.usd_per_hour:.2f}/h"
     offers = ", or ".join(_describe_offer(offer, plan.spec.gpu_count) for offer in plan.offers)
     where = (
@@ -111,6 +138,6 @@ def _describe_end(plan: Plan) -> str:
 
 def _usd_per_hour(plan: Plan) -> float:
     """Return what the pod costs if it runs already, else what it may cost at most."""
-    if plan.pod is not None and plan.pod.status is PodStatus.RUNNING:
+    if plan.pod is not None and plan.runs_already:
         return plan.pod.usd_per_hour
     return max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)

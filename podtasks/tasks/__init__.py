@@ -14,6 +14,7 @@ from podtasks.tasks.money import cost, gpus
 from podtasks.tasks.pod import stop, terminate
 from podtasks.tasks.runs import runs
 from podtasks.tasks.setup import init, settings
+from podtasks.tasks.shell import attach, ssh, start
 from podtasks.tasks.status import status
 from podtasks.tasks.train import train
 
@@ -28,6 +29,9 @@ ns = Collection(
     runs,
     cost,
     gpus,
+    start,
+    attach,
+    ssh,
     stop,
     terminate,
     settings,

@@ -12,29 +12,34 @@ from podtasks.tasks.results import CLOUD_HELP
 
 @task(help={**CLOUD_HELP, "now": "stop the pod at once, without asking its run to end"})
 def stop(c: Context, now: bool = False, cloud: str = "") -> None:
-    """End the run and stop the pod. Checkpoints and logs stay on the volume."""
+    """End the run and stop the pod; delete a CPU pod that copies files. What is on the volume stays."""
     from podtasks.flows.control import stop as stop_flow
+    from podtasks.flows.helper_pod import terminate_helpers
 
     project = open_project(c, {"cloud": cloud})
     account = project.open_existing_cloud()
     if account is None:
         return
-    pod = stop_flow(
-        account,
-        project.settings.project,
-        project.console,
-        project.clock,
-        now=now,
-        grace_s=project.settings.stop_grace_s,
-    )
-    if pod is None:
+    try:
+        pod = stop_flow(
+            account,
+            project.settings.project,
+            project.console,
+            project.clock,
+            now=now,
+            grace_s=project.settings.stop_grace_s,
+        )
+    finally:
+        helpers = terminate_helpers(account, project.settings.project, project.console)
+    if pod is None and not helpers:
         project.console.tell("no pod of this project is running; nothing is billed but storage")
 
 
 @task(help={**CLOUD_HELP, "yes": "do not ask, not even where a host-local volume disk is lost with it"})
 def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
-    """Delete the pod. What is on a network volume stays."""
+    """Delete the pod, and a CPU pod that copies files. What is on a network volume stays."""
     from podtasks.flows.control import terminate as terminate_flow
+    from podtasks.flows.helper_pod import terminate_helpers
     from podtasks.flows.own_pods import find_pod
 
     project = open_project(c, {"cloud": cloud})
@@ -43,7 +48,8 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
         return
     pod = find_pod(account, project.settings.project)
     if pod is None:
-        project.console.tell("this project has no pod")
+        if not terminate_helpers(account, project.settings.project, project.console):
+            project.console.tell("this project has no pod")
         return
     if not yes and not pod.network_volume_id:
         raise UsageError(
@@ -53,4 +59,7 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
         )
     if not yes and not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?", default=False):
         raise Exit("Nothing was changed.", code=INTERRUPTED)
-    terminate_flow(account, pod, project.console)
+    try:
+        terminate_flow(account, pod, project.console)
+    finally:
+        terminate_helpers(account, project.settings.project, project.console)

@@ -8,6 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.pure.errors import OutcomeUnknownError, UsageError
+from podtasks.tasks.consent import require_consent
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
 from podtasks.tasks.view import tell_pod_end, watch_run
 
@@ -65,7 +66,7 @@ def train(
     project.console.tell(_render(plan))
     if dry_run:
         return
-    _require_consent(project, plan, account, yes)
+    require_consent(project, plan, account, yes=yes)
     launched = _launch(project, plan, account)
     if follow:
         _follow(project, account, launched)
@@ -104,17 +105,6 @@ def _render(plan: Plan) -> str:
     from podtasks.pure.plan import render
 
     return render(plan)
-
-
-def _require_consent(project: Project, plan: Plan, account: Cloud, yes: bool) -> None:
-    """Ask before a pod is rented or resumed on RunPod, where somebody can answer."""
-    from podtasks.pure.pod import PodStatus
-
-    runs_already = plan.pod is not None and plan.pod.status is PodStatus.RUNNING
-    if yes or account.is_local or runs_already:
-        return
-    if not project.console.confirm("Go ahead?", default=True):
-        raise Exit("Nothing was rented.", code=INTERRUPTED)
 
 
 def _launch(project: Project, plan: Plan, account: Cloud) -> Launched:
