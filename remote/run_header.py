@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+import run_footer
 import run_record
 
 
@@ -26,7 +27,7 @@ def render(record: dict[str, Any], now: float) -> str:
         *_notes(record),
     ]
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
-    return "\n".join(["", f"====== {stamp} ======", *map(run_record.one_line, lines), ""])
+    return "\n".join(["", f"====== {stamp} ======", *map(run_footer.one_line, lines), ""])
 
 
 def _start_line(record: dict[str, Any]) -> str:

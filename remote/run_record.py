@@ -17,11 +17,14 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-OWN_ENDS = ("finished", "failed")
-POD_LOST = "pod lost"
+import failure
+import run_footer
+
+POD_LOST = failure.POD_LOST
 GROUP_TIMEOUT_S = 10.0
 
 
@@ -76,7 +79,9 @@ def has_ended(record: dict[str, Any]) -> bool:
 
 
 def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
-    """End a run: footer in the log, its slice as output.log, the record complete. Return the record.
+    """End a run: what went wrong, footer in the log, its slice as output.log, the record complete.
+
+    Return the record.
 
     An end that was recorded before stands, except for "pod lost", which is a guess. A volume that takes
     nothing more costs the footer or the copy, not the rest.
@@ -86,6 +91,7 @@ def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
         return record
     if record.get("exit_code") is None or record.get("reason") == POD_LOST:
         record.update(exit_code=exit_code, reason=reason)
+        record["failure"] = _explain(record)
     with _noting(f"the footer of {record['log']} could not be written"):
         _write_footer(run_dir, record)
     record.update(log_end=_size(record["log"]), ended_at=time.time())
@@ -111,6 +117,7 @@ def finish_lost(volume: str) -> str | None:
     record.update(log_end=_size(record["log"]), ended_at=ended_at)
     if record.get("exit_code") is None:
         record.update(exit_code=None, reason=POD_LOST)
+        record["failure"] = _explain(record)
     with _noting(f"the record of {run_dir} could not be written"):
         write(run_dir, record)
     copy_slice(run_dir, record)
@@ -151,18 +158,6 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def footer(record: dict[str, Any]) -> bytes:
-    """Return the last lines of a run's log."""
-    reason = one_line(str(record["reason"]))
-    ended = "" if reason in OWN_ENDS else f"ENDED: {reason}\n"
-    return f"{ended}EXIT_CODE={record['exit_code']}\n".encode("utf-8", "surrogateescape")
-
-
-def one_line(text: str) -> str:
-    """Return `text` with its control characters escaped, so that it stays one line of the log."""
-    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
-
-
 def kill_group(pgid: int, timeout_s: float = GROUP_TIMEOUT_S) -> bool:
     """Kill a process group and what is left of its session; say whether all of it went in time."""
     deadline = time.monotonic() + timeout_s
@@ -193,15 +188,29 @@ def _belongs(pid: int, pgid: int) -> bool:
     return state not in "ZX" and str(pgid) in (group, session)
 
 
+def _explain(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what went wrong. That it cannot be told must neither stop nor fail the end of a run."""
+    try:
+        return failure.explain(record)
+    except Exception:
+        traceback.print_exc()
+        return None
+
+
 def _write_footer(run_dir: str, record: dict[str, Any]) -> None:
-    text, start = footer(record), record.get("footer_start")
+    text, start = run_footer.render(record), record.get("footer_start")
     if start is not None and _has_footer(record["log"], start, text):
         return
     record["footer_start"] = _size(record["log"]) or 0
     # The intent is on record first: whoever comes after a kill at this point knows what to look for.
     with _noting(f"the record of {run_dir} could not be written"):
         write(run_dir, record)
-    append(record["log"], text)
+    try:
+        append(record["log"], text)
+    except OSError:
+        if record.get("failure"):  # the end itself is short, and may still fit
+            append(record["log"], run_footer.render_end(record))
+        raise
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ import pytest
 
 from tests.remote.fake_pod import REMOTE, is_running, wait_until
 
+WHY_UNKNOWN = b"WHY: The training ended with exit code 1 and said nothing of why.\n"
+WHY_ASKED = b"WHY: It was asked to end.\nTRY: inv train again resumes from the newest complete checkpoint.\n"
+
 
 @pytest.fixture
 def run_record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -52,10 +55,10 @@ def output_log(run_dir: str) -> bytes:
     ("output", "exit_code", "reason", "expected"),
     [
         (b"last\n", 0, "finished", b"last\nEXIT_CODE=0\n"),
-        (b"last", 1, "failed", b"last\nEXIT_CODE=1\n"),
+        (b"last", 1, "failed", b"last\n" + WHY_UNKNOWN + b"  | last\nTRY: inv logs shows it all.\nEXIT_CODE=1\n"),
         (b"50%\r60%\r", 0, "finished", b"50%\r60%\r\nEXIT_CODE=0\n"),
-        (b"\xff\xfe\n", 143, "user", b"\xff\xfe\nENDED: user\nEXIT_CODE=143\n"),
-        (b"", 137, "two\nlines", b"ENDED: two\\nlines\nEXIT_CODE=137\n"),
+        (b"\xff\xfe\n", 143, "user", b"\xff\xfe\n" + WHY_ASKED + b"ENDED: user\nEXIT_CODE=143\n"),
+        (b"", 1, "two\nlines", WHY_UNKNOWN + b"TRY: inv logs shows it all.\nENDED: two\\nlines\nEXIT_CODE=1\n"),
     ],
 )
 def test_finish_writes_the_footer_on_a_fresh_line(
@@ -76,6 +79,59 @@ def test_finish_writes_the_footer_on_a_fresh_line(
     assert record["ended_at"] > 0
 
 
+OUT_OF_MEMORY = b"""Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+    loss.backward()
+torch.OutOfMemoryError: CUDA out of memory.
+"""
+
+
+def test_a_failure_is_explained_on_record_and_in_the_log(run_record: ModuleType, volume: Path) -> None:
+    run_dir = make_run(run_record, volume, b"step 1\n" + OUT_OF_MEMORY)
+    run_record.finish(run_dir, 1, "failed")
+    failure = run_record.read(run_dir)["failure"]
+    assert (failure["kind"], failure["title"]) == ("gpu_memory", "The GPU ran out of memory.")
+    expected = ["WHY: The GPU ran out of memory."]
+    expected += [f"  | {line.strip()}" for line in OUT_OF_MEMORY.decode().splitlines()[1:]]
+    expected += [f"TRY: {advice}" for advice in failure["advice"]] + ["EXIT_CODE=1"]
+    assert output_log(run_dir).decode().splitlines()[5:] == expected
+
+
+def test_a_success_has_no_failure_on_record(run_record: ModuleType, volume: Path) -> None:
+    run_dir = make_run(run_record, volume, OUT_OF_MEMORY)
+    run_record.finish(run_dir, 0, "finished")
+    assert run_record.read(run_dir)["failure"] is None
+
+
+def test_an_explanation_that_fails_costs_only_itself(
+    run_record: ModuleType, volume: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = make_run(run_record, volume, b"x\n")
+    monkeypatch.setattr(run_record.failure, "explain", lambda _: 1 / 0)
+    run_record.finish(run_dir, 1, "failed")
+    assert output_log(run_dir) == b"x\nEXIT_CODE=1\n"
+    assert run_record.read(run_dir)["failure"] is None
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_log_that_has_room_for_the_end_only_gets_that(
+    run_record: ModuleType, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = make_run(run_record, volume, OUT_OF_MEMORY)
+    write_all = run_record.write_all
+
+    def refuse_long(descriptor: int, data: bytes) -> None:
+        if b"WHY" in data:
+            write_all(descriptor, data[:20])
+            raise OSError(28, "No space left on device")
+        write_all(descriptor, data)
+
+    monkeypatch.setattr(run_record, "write_all", refuse_long)
+    monkeypatch.setattr(run_record, "write", lambda *_: None)
+    run_record.finish(run_dir, 1, "failed")
+    assert (volume / "logs" / "current.log").read_bytes().endswith(b"\nWHY: The GPU ran out\nEXIT_CODE=1\n")
+
+
 def test_finish_again_changes_nothing(run_record: ModuleType, volume: Path) -> None:
     run_dir = make_run(run_record, volume, b"x\n")
     first = run_record.finish(run_dir, 0, "finished")
@@ -91,13 +147,16 @@ def test_finish_goes_on_where_a_killed_one_left_off(
 ) -> None:
     run_dir = make_run(run_record, volume, b"EXIT_CODE=0")
     log = volume / "logs" / "current.log"
-    run_record.update(run_dir, exit_code=5, reason="failed", footer_start=log.stat().st_size)
+    failure = {"kind": "unknown", "title": "bad", "lines": ["a", "b"], "advice": ["c"]}
+    run_record.update(run_dir, exit_code=5, reason="failed", failure=failure, footer_start=log.stat().st_size)
+    footer = b"\nWHY: bad\n  | a\n  | b\nTRY: c\nEXIT_CODE=5\n"
     if footer_written:
         with log.open("ab") as file:
-            file.write(b"\nEXIT_CODE=5\n")
+            file.write(footer)
     run_record.finish(run_dir, 137, "supervisor killed")
-    assert log.read_bytes() == b"earlier\nEXIT_CODE=0\nEXIT_CODE=5\n"
-    assert run_record.read(run_dir)["exit_code"] == 5
+    assert log.read_bytes() == b"earlier\nEXIT_CODE=0" + footer
+    record = run_record.read(run_dir)
+    assert (record["exit_code"], record["failure"]) == (5, failure)
 
 
 def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: ModuleType, volume: Path) -> None:
@@ -107,7 +166,7 @@ def test_a_run_lost_with_its_pod_gets_an_end_and_no_footer(run_record: ModuleTyp
     assert run_record.finish_lost(str(volume)) == "r-1"
     record = run_record.read(run_dir)
     assert (record["exit_code"], record["reason"], record["ended_at"]) == (None, "pod lost", 1_700_000_000)
-    assert record["log_end"] == log.stat().st_size
+    assert (record["log_end"], record["failure"]["kind"]) == (log.stat().st_size, "pod_lost")
     assert log.read_bytes() == b"earlier\nhalf a li"
     assert output_log(run_dir) == b"half a li"
     assert run_record.finish_lost(str(volume)) is None
@@ -117,7 +176,8 @@ def test_a_run_that_was_thought_lost_can_still_tell_its_end(run_record: ModuleTy
     run_dir = make_run(run_record, volume, b"x\n")
     run_record.finish_lost(str(volume))
     run_record.finish(run_dir, 0, "finished")
-    assert run_record.read(run_dir)["exit_code"] == 0
+    record = run_record.read(run_dir)
+    assert (record["exit_code"], record["failure"]) == (0, None)
 
 
 @pytest.mark.parametrize("text", ["", '{"run_id": "r-', "[]", "null"])
