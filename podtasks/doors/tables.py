@@ -19,7 +19,7 @@ PLAIN_BAR = "#"
 PLAIN_BAR_COLUMNS = 40
 GAP = 2
 # A shortened text below this says nothing any more.
-LEAST_SHRUNK = 8
+LEAST_SHRUNK = 12
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
     if sys.stdout.isatty():
         from podtasks.doors.rich_terminal import print_table
 
-        kept = _fitting(columns, cleaned, shutil.get_terminal_size().columns)
-        told = [(columns[n].title, columns[n].align, columns[n].may_shrink) for n in kept]
-        print_table(told, [[row[n] for n in kept] for row in cleaned], marked)
+        fit = _fit(columns, cleaned, shutil.get_terminal_size().columns)
+        told = [(columns[n].title, columns[n].align, columns[n].may_shrink) for n in fit]
+        print_table(told, [[_shorten(row[n], width) for n, width in fit.items()] for row in cleaned], marked)
         return
     titles = [column.title for column in columns]
     widths = [max(map(len, texts)) for texts in zip(titles, *cleaned, strict=True)]
@@ -59,17 +59,28 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
         write_result(line.rstrip())
 
 
-def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the numbers of the columns that are shown in a terminal of this width."""
-    widest = [max([len(column.title), *(len(row[n]) for row in rows)]) for n, column in enumerate(columns)]
-    needs = [min(w, LEAST_SHRUNK) if c.may_shrink else w for w, c in zip(widest, columns, strict=True)]
-    kept = list(range(len(columns)))
+def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
+    """Return the columns that are shown in a terminal of this width, by their numbers, each with its own width."""
+    fit = {n: max([len(column.title), *(len(row[n]) for row in rows)]) for n, column in enumerate(columns)}
+    least = {n: min(each, max(LEAST_SHRUNK, len(columns[n].title))) for n, each in fit.items() if columns[n].may_shrink}
     for number in reversed(range(len(columns))):
-        if sum(needs[n] for n in kept) + GAP * (len(kept) - 1) <= width:
+        if _whole_width({**fit, **least}) <= width:
             break
         if columns[number].may_drop:
-            kept.remove(number)
-    return kept
+            fit.pop(number)
+            least.pop(number, None)
+    while _whole_width(fit) > width and any(fit[n] > least[n] for n in least):
+        fit[max(least, key=lambda n: fit[n] - least[n])] -= 1
+    return fit
+
+
+def _whole_width(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
+
+
+def _shorten(text: str, width: int) -> str:
+    mark = "\u2026" if can_print("\u2026") else "~"
+    return text if len(text) <= width else text[: width - 1] + mark
 
 
 def write_bars(rows: Sequence[tuple[str, float, str]]) -> None:

@@ -176,17 +176,19 @@ def _require_log(volume: VolumeReader, run_id: str) -> StoredLog:
 def _no_run(run_id: str, known: list[str]) -> UsageError:
     if not known:
         return UsageError("There is no run on the volume yet.", next_step="inv train launches one")
+    like = next((f"; did you mean {each}?" for each in known if run_id in each), did_you_mean(run_id, known))
     return UsageError(
-        f"There is no run {run_id} on the volume{did_you_mean(run_id, known)}.",
+        f"There is no run {run_id} on the volume{like or '.'}",
         means=f"The newest ones are {', '.join(known[:3])}.",
         next_step="inv runs lists them all",
     )
 
 
 def _out_of_reach(request: LogRequest, offer: str) -> UsageError:
-    what = f"of run {request.run_id}" if request.run_id else "of any run"
+    what = f"of run {request.run_id}" if request.run_id else "of a run"
+    no_copy = "" if request.via == "ssh" else " This machine has no copy of it."
     return UsageError(
-        f"No pod runs, there is no copy {what} here, and the volume is not within reach.",
-        means=f"Logs stay on the volume. Reading them takes S3 keys in .runpod.env, or {offer}.",
+        f"No pod runs that could read the log {what} from the volume.{no_copy}",
+        means=f"Logs stay on the volume. Reading one takes S3 keys in .runpod.env, or {offer}.",
         next_step="inv logs --start rents that CPU pod, and deletes it when the log was shown",
     )

@@ -34,3 +34,10 @@ def format_usd(usd: float) -> str:
     if usd and abs(usd) < 0.095:
         return f"${usd:.4f}" if abs(usd) >= 0.00005 else "$0.0000"
     return f"${usd:,.2f}"
+
+
+def format_cents(usd: float) -> str:
+    """Return US dollars to the cent, for columns of a table: $12.30, <$0.01, -$0.20."""
+    if 0 < abs(usd) < 0.005:
+        return "<$0.01" if usd > 0 else ">-$0.01"
+    return f"{'-' if usd < 0 else ''}${abs(usd):,.2f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podtasks.pure.amounts import format_bytes, format_usd
+from podtasks.pure.amounts import format_bytes, format_cents
 from podtasks.pure.costs import Costs, Day
 from podtasks.pure.moments import format_date_time, zone_name
 from podtasks.pure.run_costs import launched_at, usd_per_hour
@@ -31,7 +31,7 @@ def build_cost_rows(costs: Costs) -> list[list[str]]:
                 str(record.get("run_id")),
                 format_date_time(began) if began else "?",
                 f"{price:.2f}" if price is not None else "?",
-                format_usd(usd),
+                format_cents(usd),
             ]
         )
     return rows
@@ -39,7 +39,7 @@ def build_cost_rows(costs: Costs) -> list[list[str]]:
 
 def build_day_rows(costs: Costs) -> list[list[str]]:
     """Return the rows of the days: day, GPU, CPU, disk, storage, total."""
-    return [[day.day.isoformat(), *map(format_usd, _amounts(day)), format_usd(day.total_usd)] for day in costs.days]
+    return [[day.day.isoformat(), *map(format_cents, _amounts(day)), format_cents(day.total_usd)] for day in costs.days]
 
 
 def _amounts(day: Day) -> tuple[float, float, float, float]:
@@ -48,7 +48,7 @@ def _amounts(day: Day) -> tuple[float, float, float, float]:
 
 def build_part_rows(costs: Costs) -> list[list[str]]:
     """Return the rows of what the total is made of, and the total."""
-    return [*([name, format_usd(usd)] for name, usd in costs.parts), ["total", format_usd(costs.total_usd)]]
+    return [*([name, format_cents(usd)] for name, usd in costs.parts), ["total", format_cents(costs.total_usd)]]
 
 
 def describe_storage(costs: Costs) -> str:
@@ -57,4 +57,4 @@ def describe_storage(costs: Costs) -> str:
     if storage is None:
         return ""
     size = format_bytes(storage.size_gb * 1e9)
-    return f"network volume {storage.volume_id}, {size}: {format_usd(storage.usd_per_month)} a month, used or not"
+    return f"network volume {storage.volume_id}, {size}: {format_cents(storage.usd_per_month)} a month, used or not"

@@ -174,9 +174,9 @@ def _refusal(market: Market, gpu: GpuType | None) -> str:
 def _remark(market: Market, gpu: GpuType) -> str:
     if gpu is market.chosen:
         return "<- inv train"
-    parts = ["in gpu_types"] if gpu.id in market.wanted else []
+    parts = ["wanted"] if gpu.id in market.wanted else []
     if market.pod_usd_per_hour(gpu) is not None and not market.is_within_cap(gpu):
-        parts.append("above the cap")
+        parts.append("above cap")
     return ", ".join(parts)
 
 

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from podtasks.pure.amounts import format_duration, format_usd
+from podtasks.pure.amounts import format_cents, format_duration
 from podtasks.pure.moments import format_date_time
 from podtasks.pure.run_costs import cost_usd, ended_at, lasted_s, launched_at, usd_per_hour
 
@@ -61,8 +61,8 @@ def build_run_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             UNKNOWN if run["lasted_s"] is None else format_duration(run["lasted_s"]),
             _exit(run),
             _why(run),
-            UNKNOWN if run["cost_usd"] is None else format_usd(run["cost_usd"]),
-            run["config"] or UNKNOWN,
+            UNKNOWN if run["cost_usd"] is None else format_cents(run["cost_usd"]),
+            posixpath.basename(str(run["config"] or UNKNOWN)),
             str(run["commit"])[:7] if run["commit"] else UNKNOWN,
             _origin(run),
             run["gpu"] or UNKNOWN,
@@ -84,6 +84,8 @@ def _why(run: Mapping[str, Any]) -> str:
 
 
 def _origin(run: Mapping[str, Any]) -> str:
+    if run["step"] is not None:
+        return f"step {run['step']}"
     if run["checkpoint"]:
         return posixpath.basename(str(run["checkpoint"]).rstrip("/"))
     return "fresh" if run["is_fresh"] else UNKNOWN

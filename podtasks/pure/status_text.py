@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from podtasks.pure.amounts import format_bytes, format_count, format_duration, format_usd
-from podtasks.pure.moments import format_clock, format_date_time, zone_name
+from podtasks.pure.amounts import format_bytes, format_cents, format_count, format_duration
+from podtasks.pure.moments import format_clock, format_date_time, parse_change_date, zone_name
 
 # Colours and the like, which a log may hold.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
@@ -34,7 +34,7 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _pod_rows(status: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "pod", f"{pod['id']} {pod['state']}{_change(pod)}"
+    yield "pod", f"{pod['id']} {pod['state']}{_change(pod, status['time'])}"
     yield "price", f"${pod['usd_per_hour']:.2f}/h{_spent(pod)}"
     yield from (("gpu", text) for text in _gpus(status["gpus"], pod))
     if pod["silence"]:
@@ -43,11 +43,13 @@ def _pod_rows(status: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tup
         yield "guard", f"stops the pod in {format_duration(status['grace_left_s'])} unless a run is launched"
 
 
-def _change(pod: Mapping[str, Any]) -> str:
+def _change(pod: Mapping[str, Any], now: float) -> str:
     if pod["is_billed"] or not pod["status_change"]:
         return ""
-    # RunPod ends its dates with the time zone's name in brackets.
-    return f" ({re.sub(r' [(][^()]*[)]$', '', pod['status_change'])})"
+    changed = parse_change_date(pod["status_change"])
+    if changed is None:
+        return f" ({pod['status_change']})"
+    return f" ({pod['status_change'].split(':')[0]}, {format_clock(changed, now)} {zone_name(changed)})"
 
 
 def _spent(pod: Mapping[str, Any]) -> str:
@@ -55,7 +57,7 @@ def _spent(pod: Mapping[str, Any]) -> str:
         return " when it runs; not billed now"
     if pod["up_s"] is None:
         return ""
-    return f", {format_usd(pod['spent_usd'])} in the {format_duration(pod['up_s'])} since it started"
+    return f", {format_cents(pod['spent_usd'])} in the {format_duration(pod['up_s'])} since it started"
 
 
 def _gpus(gpus: list[Mapping[str, Any]], pod: Mapping[str, Any]) -> Iterator[str]:
@@ -86,7 +88,7 @@ def _run_rows(status: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[tup
 
 
 def _describe_state(run: Mapping[str, Any], now: float) -> str:
-    cost = "" if run["cost_usd"] is None else f", {format_usd(run['cost_usd'])}"
+    cost = "" if run["cost_usd"] is None else f", {format_cents(run['cost_usd'])}"
     lasted = "" if run["lasted_s"] is None else f" {format_duration(run['lasted_s'])}{cost}"
     if run["state"] == "unknown":
         return f"over; {run['reason'] or 'its end was not recorded'}"
@@ -120,7 +122,7 @@ def _progress_rows(progress: Mapping[str, Any], now: float) -> Iterator[tuple[st
         done = f"{format_clock(progress['done_at'], now)} {zone_name(progress['done_at'])}"
         late = "; the time limit comes first" if progress["done_before_limit"] is False else ""
         yield "forecast", (
-            f"{format_duration(progress['left_s'])} and {format_usd(progress['left_usd'] or 0.0)} to the end, "
+            f"{format_duration(progress['left_s'])} and {format_cents(progress['left_usd'] or 0.0)} to the end, "
             f"at {done}{late}"
         )
 
@@ -138,6 +140,8 @@ def _number(value: float) -> str:
 
 
 def _rate(steps_per_s: float) -> str:
+    if steps_per_s >= 100:
+        return f"{format_count(round(steps_per_s))} steps/s"
     return f"{steps_per_s:.3g} steps/s" if steps_per_s >= 0.1 else f"{1 / steps_per_s:.3g} s a step"
 
 

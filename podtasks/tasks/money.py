@@ -93,7 +93,7 @@ def cost(c: Context, days: str = "7", json: bool = False, cloud: str = "") -> No
 
 def _show_costs(project: Project, costs: Costs, why: str) -> None:
     from podtasks.doors.tables import Column, write_bars, write_table
-    from podtasks.pure.amounts import format_usd
+    from podtasks.pure.amounts import format_cents
     from podtasks.pure.cost_text import (
         build_cost_rows,
         build_day_rows,
@@ -114,7 +114,7 @@ def _show_costs(project: Project, costs: Costs, why: str) -> None:
         build_day_rows(costs),
     )
     write_result("")
-    write_bars([(day.day.isoformat(), day.total_usd, format_usd(day.total_usd)) for day in costs.days])
+    write_bars([(day.day.isoformat(), day.total_usd, format_cents(day.total_usd)) for day in costs.days])
     write_result("")
     write_table([Column("what for", may_shrink=True), Column("cost", "right")], build_part_rows(costs))
     if costs.storage is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -126,10 +127,23 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
     """Show the run to its end, and end with the training's exit code."""
     outcome = watch_run(project, account, launched)
     tell_pod_end(project, account, launched)
+    _tell_cost(project, launched)
     if outcome.exit_code:
         project.console.note(
-            "the log's last lines say why; the same command, without --force-restart or --resume-from, "
-            "goes on from the newest checkpoint"
+            "the same command, without --force-restart or --resume-from, goes on from the newest checkpoint"
         )
     if outcome.exit_code != 0:
         raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)
+
+
+def _tell_cost(project: Project, launched: Launched) -> None:
+    """Say what the pod cost from the command that launched the run, whose time is in its id, until now."""
+    from podtasks.pure.amounts import format_cents, format_duration
+    from podtasks.pure.run_ids import made_at
+
+    began = made_at(launched.run.run_id)
+    if began is not None:
+        lasted_s = max(0.0, time.time() - began)
+        price = launched.pod.usd_per_hour
+        cost = format_cents(lasted_s / 3600 * price)
+        project.console.step(f"it cost about {cost}: {format_duration(lasted_s)} at ${price:.2f}/h")
