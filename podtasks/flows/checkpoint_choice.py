@@ -114,27 +114,29 @@ class _Replica:
             (self._top / place).rmdir()
         for file in files:
             if is_safe_place(file.place):
-                self._copy(file)
+                copy_for_check(self._volume, file, self._top)
         newest = max((file.modified for file in files), default=0.0)
         os.utime(self._top / place, (newest, newest))
 
-    def _copy(self, file: VolumeFile) -> None:
-        path = self._top / file.place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if file.size_bytes <= (WHOLE_JSON_BYTES if file.place.endswith(".json") else WHOLE_BYTES):
-            path.write_bytes(self._volume.read(file.place) or b"")
-            return
-        beginning = self._volume.read_range(file.place, 0, BEGINNING_BYTES - 1) or b""
-        if file.place.endswith(".safetensors"):
-            header_bytes = 8 + int.from_bytes(beginning[:8], "little")
-            if BEGINNING_BYTES < header_bytes <= min(file.size_bytes, MOST_HEADER_BYTES):
-                beginning = self._volume.read_range(file.place, 0, header_bytes - 1) or b""
-        end = self._volume.read_range(file.place, file.size_bytes - END_BYTES, file.size_bytes - 1) or b""
-        with open(path, "wb") as copy:
-            copy.truncate(file.size_bytes)
-            copy.write(beginning)
-            copy.seek(file.size_bytes - END_BYTES)
-            copy.write(end)
+
+def copy_for_check(volume: S3Volume, file: VolumeFile, top: Path) -> None:
+    """Bring what the check reads of a file, to its place below `top`, with its true size."""
+    path = top / file.place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if file.size_bytes <= (WHOLE_JSON_BYTES if file.place.endswith(".json") else WHOLE_BYTES):
+        path.write_bytes(volume.read(file.place) or b"")
+        return
+    beginning = volume.read_range(file.place, 0, BEGINNING_BYTES - 1) or b""
+    if file.place.endswith(".safetensors"):
+        header_bytes = 8 + int.from_bytes(beginning[:8], "little")
+        if BEGINNING_BYTES < header_bytes <= min(file.size_bytes, MOST_HEADER_BYTES):
+            beginning = volume.read_range(file.place, 0, header_bytes - 1) or b""
+    end = volume.read_range(file.place, file.size_bytes - END_BYTES, file.size_bytes - 1) or b""
+    with open(path, "wb") as copy:
+        copy.truncate(file.size_bytes)
+        copy.write(beginning)
+        copy.seek(file.size_bytes - END_BYTES)
+        copy.write(end)
 
 
 def _build_request(clone: str, directory: str, pattern: str) -> dict[str, Any]:

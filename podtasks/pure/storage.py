@@ -10,12 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from podtasks.pure.pod_path import clean_path, is_inside
-
-# RunPod docs, pods/pricing: a network volume is billed by its size, always, attached or not.
-USD_PER_GB_MONTH = 0.07
-USD_PER_GB_MONTH_ABOVE = 0.05
-FIRST_STEP_GB = 1000
 KEPT_LOGS = 20
 CHECKPOINTS = "checkpoints"
 # The folders that Hugging Face's libraries make in HF_HOME and fill again by themselves; the login token and
@@ -33,12 +27,19 @@ class Amount:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A folder with a checkpoint's name. `why` says why it is not complete, `keep` why it must stay in any case."""
+    """A folder with a checkpoint's name.
+
+    Args:
+        why: why it is not complete.
+        keep: why it must stay in any case.
+        is_checked: whether it was looked into at all; an old one that nothing depends on need not be.
+    """
 
     place: str
     step: int | None
     why: str | None = None
     keep: str | None = None
+    is_checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ class Search:
         exact: output directories that the configurations name.
         pattern: a checkpoint's name.
         hf_home: Hugging Face's cache, None where it is not on the volume.
-        clone: the clone's folder.
+        linked: folders of the clone that are links to elsewhere on the volume, and counted there.
     """
 
     roots: tuple[str, ...]
     exact: tuple[str, ...]
     pattern: str
     hf_home: str | None
-    clone: str
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,28 +154,6 @@ class CleaningPlan:
     def amount(self) -> Amount:
         """All that the items hold."""
         return Amount(sum(i.amount.files for i in self.items), sum(i.amount.size_bytes for i in self.items))
-
-
-def monthly_usd(size_gb: int) -> float:
-    """Return what a network volume of this size costs a month, whatever lies on it."""
-    above_gb = max(0, size_gb - FIRST_STEP_GB)
-    return (size_gb - above_gb) * USD_PER_GB_MONTH + above_gb * USD_PER_GB_MONTH_ABOVE
-
-
-def place_on_volume(path: str, mount_path: str, clone: str, links: Mapping[str, str]) -> str | None:
-    """Return where an absolute path of the pod is below the volume's top, links of the clone followed.
-
-    Args:
-        clone: the clone's absolute path.
-        links: folders of the clone that live elsewhere on the volume.
-    """
-    path = clean_path(path)
-    for link, folder in links.items():
-        base = posixpath.join(clone, link)
-        if path == base or is_inside(path, base):
-            path = posixpath.normpath(posixpath.join(mount_path, folder, posixpath.relpath(path, base)))
-            break
-    return posixpath.relpath(path, mount_path) if is_inside(path, mount_path) else None
 
 
 def parse_inventory(answer: Mapping[str, Any]) -> Inventory:

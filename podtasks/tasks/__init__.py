@@ -16,6 +16,7 @@ from podtasks.tasks.runs import runs
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.shell import attach, ssh, start
 from podtasks.tasks.status import status
+from podtasks.tasks.storage import storage
 from podtasks.tasks.train import train
 
 require_readable_settings()
@@ -35,6 +36,7 @@ ns = Collection(
     stop,
     terminate,
     settings,
+    storage,
     doctor,
     init,
     cloud,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +36,15 @@ def task(
     help: Mapping[str, str],
     words: str = "",
     takes_rest: bool = False,
+    choices: Sequence[str] = (),
     **options: Any,  # noqa: ANN401
 ) -> Callable[[Body], Any]:
     """Make an Invoke task of a function that may raise our errors.
 
     `help` explains each flag; `words` names the parameter that gets the list of words after the task's name,
-    which may be none; with `takes_rest` flags that follow the first word belong to them. `options` go to
-    invoke.task. One-letter flags are not made up: they would change whenever a flag is added.
+    which may be none; with `takes_rest` flags that follow the first word belong to them; `choices` are words that
+    the shell's completion offers. `options` go to invoke.task. One-letter flags are not made up: they would change
+    whenever a flag is added.
     """
 
     def decorate(body: Body) -> Any:  # noqa: ANN401  Invoke's tasks are untyped
@@ -62,7 +64,7 @@ def task(
                 raise _local_failure(error) from error
 
         made = invoke_task(help=dict(help), auto_shortflags=False, klass=TaskWithWords, **options)(run)
-        made.words_name, made.takes_rest = words, takes_rest
+        made.words_name, made.takes_rest, made.choices = words, takes_rest, choices
         return made
 
     install_words()

@@ -7,7 +7,7 @@ word that is no flag and is never missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from invoke.parser.argument import Argument
@@ -22,11 +22,13 @@ class OptionalWords(Argument):
         name: the task's parameter, which gets a list.
         help: what stands in the task's help.
         takes_rest: after the first word everything is a word, flags too: a command line to pass on.
+        choices: words to offer where the shell completes; others may be allowed.
     """
 
-    def __init__(self, name: str, help: str, *, takes_rest: bool = False) -> None:
+    def __init__(self, name: str, help: str, *, takes_rest: bool = False, choices: Sequence[str] = ()) -> None:
         super().__init__(names=(name,), kind=list, default=[], help=help)
         self.takes_rest = takes_rest
+        self.choices = tuple(choices)
 
     def take(self, word: str) -> None:
         """Add a word."""
@@ -44,6 +46,7 @@ class TaskWithWords(Task[Any]):
 
     words_name = ""
     takes_rest = False
+    choices: Sequence[str] = ()
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the task's arguments, the one for words among them."""
@@ -51,7 +54,7 @@ class TaskWithWords(Task[Any]):
         return [self._with_words(each) if each.name == self.words_name else each for each in arguments]
 
     def _with_words(self, argument: Argument) -> OptionalWords:
-        return OptionalWords(self.words_name, argument.help or "", takes_rest=self.takes_rest)
+        return OptionalWords(self.words_name, argument.help or "", takes_rest=self.takes_rest, choices=self.choices)
 
 
 def install() -> None:
