@@ -7,11 +7,11 @@ path-style addresses, signature 4, the region is the data center; no checksums b
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from boto3.exceptions import S3UploadFailedError
@@ -91,7 +91,7 @@ class S3Client:
             data: bytes = body.read(size_bytes)
             return data
 
-    @contextmanager
+    @contextlib.contextmanager
     def open_uploader(self) -> Iterator[Callable[[str, str, Callable[[int], None]], None]]:
         """Give a function that sends a file (path, key, hears of bytes) in parts; an exception ends all it sends."""
         config = TransferConfig(
@@ -99,13 +99,18 @@ class S3Client:
             multipart_chunksize=PART_BYTES,
             preferred_transfer_client="classic",
         )
-        with S3Transfer(self._make_client(COMPLETE_TIMEOUT_S), config) as transfer:
+        client = self._make_client(COMPLETE_TIMEOUT_S)
+        with contextlib.closing(client), S3Transfer(client, config) as transfer:
 
             def send(path: str, key: str, on_bytes: Callable[[int], None]) -> None:
                 with self._told():
                     transfer.upload_file(path, self._account.bucket, key, callback=on_bytes)
 
             yield send
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def _make_client(self, read_timeout_s: int) -> Any:  # noqa: ANN401
         return self._session.client(
@@ -127,7 +132,7 @@ class S3Client:
             ),
         )
 
-    @contextmanager
+    @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield

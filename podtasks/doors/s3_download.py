@@ -88,15 +88,17 @@ class S3Download:
                 local.truncate(0)
                 there = 0
                 if wanted:
+                    answer["Body"].close()
                     raise S3FileError("it changed on the volume since it was begun", is_transient=True)
             digest = _hash_beginning(local)
             self._add(counted, there)
             expected_bytes = there + int(answer["ContentLength"])
-            while chunk := self._client.read_body(answer["Body"], CHUNK_BYTES):
-                local.write(chunk)
-                digest.update(chunk)
-                there += len(chunk)
-                self._add(counted, len(chunk))
+            with contextlib.closing(answer["Body"]) as body:
+                while chunk := self._client.read_body(body, CHUNK_BYTES):
+                    local.write(chunk)
+                    digest.update(chunk)
+                    there += len(chunk)
+                    self._add(counted, len(chunk))
             local.flush()
             if there != expected_bytes:
                 raise S3FileError(f"it broke off after {there} of {expected_bytes} bytes", is_transient=True)

@@ -112,6 +112,9 @@ class Fetch:
             return self._fetch(volume, target, lambda outputs: _choose_by_s3(volume, outputs))
         way = find_ssh_way(self.cloud, self.settings)
         self.report.step(way.text)
+        if way.makes_pod and self.request.dry_run:
+            self.report.note("only a pod could tell what is there; --dry-run makes none")
+            return Fetched([], target, Tally(), [])
         if way.rents:
             self.consent()
         with open_ssh_route(self.cloud, self.settings, self.files, self.report, self.clock) as route:

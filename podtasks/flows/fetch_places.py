@@ -68,15 +68,12 @@ def find_path(path: str, settings: Settings, carrier: Carrier) -> list[VolumeFil
         if found:
             return found
     folders, files = carrier.list_folder("")
-    top = [*folders, *(file.place for file in files)]
+    top = [*(f"{name}/" for name in folders), *(file.place for file in files)]
+    known = "at the volume's top there are: " + ", ".join(top) if top else "the volume is empty"
     raise UsageError(
-        f"There is nothing at {path} on the volume{did_you_mean(path, [*NAMES, *top])}.",
+        f"There is nothing at {path} on the volume{did_you_mean(path, [*NAMES, *folders])}.",
         means="Nothing was fetched.",
-        next_step="inv fetch takes checkpoints, logs, predictions or a path; at the volume's top there are: "
-        + (", ".join(f"{name}/" for name in folders) + ", " if folders else "")
-        + ", ".join(file.place for file in files).removesuffix(", ")
-        if top
-        else "train first: the volume is empty",
+        next_step=f"inv fetch takes checkpoints, logs, predictions or a path; {known}",
     )
 
 

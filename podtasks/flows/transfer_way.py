@@ -55,9 +55,16 @@ def choose_s3(via: str, cloud: Cloud) -> S3Volume | None:
 
 @dataclass(frozen=True)
 class SshWay:
-    """What it takes to reach the volume over SSH, in words, and whether a pod must be rented for it."""
+    """What it takes to reach the volume over SSH.
+
+    Args:
+        text: the way in words, with its price.
+        makes_pod: whether a CPU pod must be made for it.
+        rents: whether that costs money.
+    """
 
     text: str
+    makes_pod: bool
     rents: bool
 
 
@@ -65,8 +72,9 @@ def find_ssh_way(cloud: Cloud, settings: Settings) -> SshWay:
     """Return how the volume is reached over SSH: by our pod if it runs, else by a CPU pod."""
     pod = find_pod(cloud, settings.project)
     if pod is not None and pod.status is PodStatus.RUNNING:
-        return SshWay(f"over SSH to pod {pod.id}, which runs at ${pod.usd_per_hour:.2f}/h", rents=False)
-    return SshWay(f"over SSH to {describe_offer(cloud, settings)}", rents=not cloud.is_local)
+        return SshWay(f"over SSH to pod {pod.id}, which runs at ${pod.usd_per_hour:.2f}/h", makes_pod=False, rents=False)
+    offer = describe_offer(cloud, settings)
+    return SshWay(f"over SSH to {offer}", makes_pod=True, rents=not cloud.is_local)
 
 
 @dataclass(frozen=True)
