@@ -67,7 +67,7 @@ def enter(ticket: str, line: str | None) -> None:
     training_environ.put_first(environ, environment.find_python(clone, wish["venv"] == "volume"))
     change_directory(clone)
     environ["PWD"] = os.getcwd()
-    os.execvpe("bash", ["bash", *shell_words(environ, line)], environ)
+    os.execvpe("bash", ["bash", *shell_words(line)], environ)
 
 
 def own_variables() -> dict[str, str]:
@@ -87,13 +87,12 @@ def change_directory(clone: str) -> None:
         print(f"there is no {clone} yet: this is {volume_directory()}", file=sys.stderr, flush=True)
 
 
-def shell_words(environ: dict[str, str], line: str | None) -> list[str]:
-    """Return bash's arguments; profiles that set PATH anew must not take the venv away."""
+def shell_words(line: str | None) -> list[str]:
+    """Return bash's arguments."""
     if line is not None:
         return ["-c", line]
     if not sys.stdin.isatty():
         return ["-s"]
-    environ["PODTASKS_SHELL_PATH"] = environ["PATH"]
     return ["--rcfile", os.path.join(os.path.dirname(os.path.abspath(__file__)), "shell_rc.sh"), "-i"]
 
 

@@ -26,7 +26,7 @@ Listed = List[Union[str, int, float]]
 
 def main(request: dict[str, Any]) -> None:
     """Run the program."""
-    volume, place = volume_directory().rstrip("/") or "/", str(request["place"]).strip("/")
+    volume, place = volume_directory().rstrip("/") or "/", str(request["place"]).rstrip("/")
     try:
         path = find_path(volume, place)
     except Outside as error:

@@ -21,6 +21,17 @@ ATTACH_COMMAND = command_line(
 )
 
 
+def put_back_dashes(words: Sequence[str], argv: Sequence[str]) -> list[str]:
+    """Return a command whose words Invoke was given in `argv`, with the `--` and what follows, which it keeps back.
+
+    A `--` before the command only ends the flags; one inside it is the command's own.
+    """
+    if "--" not in argv:
+        return list(words)
+    rest = list(argv[argv.index("--") + 1 :])
+    return [*words, "--", *rest] if words else rest
+
+
 def join_words(words: Sequence[str]) -> str | None:
     """Return a command as one shell line: the only word itself, as with ssh; several each as one argument.
 

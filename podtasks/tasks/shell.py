@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from podtasks.flows.start import StartedPod
     from podtasks.pure.plan import PodPlan
 
-DETACH = "attached to the training's terminal; Ctrl+B, then D, leaves it. Closing the window ends nothing."
+DETACH = (
+    "attached to the training's terminal. Ctrl+B, then D, leaves it; closing the window ends nothing. "
+    "Ctrl+C in it ends the run, as inv stop does."
+)
 
 
 @task(
@@ -55,11 +59,11 @@ def ssh(c: Context, command: list[str] | None = None, cloud: str = "") -> None:
     """
     from podtasks.doors.ssh_program import become, is_terminal
     from podtasks.flows.visit import prepare_shell
-    from podtasks.pure.visit import join_words
+    from podtasks.pure.visit import join_words, put_back_dashes
 
     project = open_project(c, {"cloud": cloud})
     account = _require_cloud(project)
-    line = join_words(command or [])
+    line = join_words(put_back_dashes(command or [], sys.argv))
     become(prepare_shell(account, project.settings, project.files, project.console, line, tty=is_terminal()))
 
 

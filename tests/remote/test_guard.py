@@ -458,3 +458,94 @@ def commandline(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+# Holds
+
+
+def hold(pod: FakePod, who: str = "a transfer") -> GuardClient:
+    """Hold the pod; return the connection that does."""
+    client = pod.client()
+    assert client.ask("hold", who=who) == {"ok": True}
+    return client
+
+
+def test_a_hold_keeps_the_grace_time_from_running_out_until_the_last_one_ends(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.005")
+    first, second = hold(pod, "ann"), hold(pod, "bob")
+    status = pod.status()
+    assert (status["holds"], sorted(status["holders"]), status["grace_left_s"]) == (2, ["ann", "bob"], None)
+    first.close()
+    wait_until(lambda: pod.status()["holds"] == 1, "the first hold's end")
+    time.sleep(0.6)  # twice the grace time
+    assert pod.status()["stopping"] is None
+    assert pod.status()["grace_left_s"] is None
+    second.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_the_end_of_a_hold_gives_the_whole_grace_time_anew(pod: FakePod) -> None:
+    (pod.directory / "grace_began").write_text(f"{time.time() - 500}\n")
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    assert pod.status()["grace_left_s"] < 110
+    hold(pod).close()
+    wait_until(lambda: (pod.status()["grace_left_s"] or 0) > 590, "the whole grace time")
+    assert abs(float((pod.directory / "grace_began").read_text()) - time.time()) < 10
+
+
+def test_a_hold_ends_after_its_longest_time(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_HOLD_S="0.2")
+    hold(pod)
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert "held" in pod.status()["stopping"]
+
+
+def test_a_hold_blocks_no_launch_and_keeps_no_pod_whose_run_has_ended(pod: FakePod) -> None:
+    pod.start_guard()
+    holder = hold(pod)
+    run = start_run(pod)
+    assert pod.status()["holds"] == 1
+    run.ask("ended", exit_code=0, reason="finished")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    holder.close()
+
+
+def test_a_hold_during_a_run_leaves_no_grace_time_behind(pod: FakePod) -> None:
+    pod.start_guard()
+    run = start_run(pod)
+    holder = hold(pod)
+    assert pod.status()["grace_left_s"] is None
+    holder.close()
+    wait_until(lambda: pod.status()["holds"] == 0, "the hold's end")
+    assert pod.status()["grace_left_s"] is None
+    run.close()
+
+
+def test_a_pod_that_is_being_stopped_is_not_held(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.003")
+    pod.wait_for_stop()
+    assert "grace time" in pod.client().ask("hold", who="late")["stopping"]
+
+
+def test_a_restarted_guard_forgets_holds_and_counts_the_grace_time(pod: FakePod) -> None:
+    guard = pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    hold(pod)
+    wait_until(lambda: b'"grace"' in (pod.directory / "lease.json").read_bytes(), "the state")
+    guard.kill()
+    guard.wait()
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    status = pod.status()
+    assert status["holds"] == 0
+    assert 500 < status["grace_left_s"] <= 600
+
+
+@pytest.mark.parametrize(
+    ("action", "told"), [("terminate", "pod delete pod123"), ("stop", "pod stop pod123"), ("x", "pod stop pod123")]
+)
+def test_what_becomes_of_a_pod_whose_grace_time_is_over_is_in_its_environment(
+    pod: FakePod, action: str, told: str
+) -> None:
+    pod.pod_environ["PODTASKS_GRACE_ACTION"] = action
+    pod.write_environ()
+    pod.start_guard(PODTASKS_GRACE_MINUTES="0.003")
+    assert pod.wait_for_stop() == [told]

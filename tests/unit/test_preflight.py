@@ -105,7 +105,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
         if check.key_error:
             raise check.key_error
 
-    monkeypatch.setattr("podtasks.flows.preflight.require_usable_key", require_key)
+    monkeypatch.setattr("podtasks.flows.place.require_usable_key", require_key)
     git = "podtasks.flows.preflight.local_git"
     monkeypatch.setattr(f"{git}.find_root", lambda root: check.top or root)
     monkeypatch.setattr(f"{git}.resolve_revision", resolve)
