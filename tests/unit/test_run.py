@@ -123,7 +123,7 @@ def test_request_to_launch_is_exactly_what_the_pod_expects() -> None:
         "script_env": {"HF_TOKEN": "hf_VERYSECRET"},
         "output_dir": "/workspace/demo/out",
         "logging_dir": None,
-            "checkpoint_dir": "/workspace/demo/out",
+        "checkpoint_dir": "/workspace/demo/out",
         "checkpoint_pattern": "checkpoint-*",
         "checkpoint": {"path": "/workspace/demo/out/checkpoint-200", "step": 200},
         "force_restart": False,
