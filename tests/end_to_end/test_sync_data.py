@@ -1,0 +1,70 @@
+"""Data up to the volume by both ways, interrupted by kill -9, and results home again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.project import TrainingProject
+
+MANY_FILES = 20_000
+FILE_BYTES = 50_000
+PER_FOLDER = 1000
+QUICK_S = 3.0
+
+
+def make_files(folder: Path, count: int, size_bytes: int) -> None:
+    """Make files that differ, cheaply: one random block with a number in front."""
+    block = os.urandom(size_bytes)
+    for number in range(count):
+        if number % PER_FOLDER == 0:
+            (folder / f"{number // PER_FOLDER:03d}").mkdir(parents=True)
+        with open(folder / f"{number // PER_FOLDER:03d}/{number:06d}.wav", "wb") as file:
+            file.write(f"{number:012d}".encode() + block[12:])
+
+
+def require_identical(here: Path, there: Path) -> None:
+    """Compare two trees, every byte of them."""
+    names = sorted(path.relative_to(here) for path in here.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(there) for path in there.rglob("*") if path.is_file())
+    assert [name for name in names if (here / name).read_bytes() != (there / name).read_bytes()] == []
+
+
+def count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "audio 0"
+    make_files(folder, MANY_FILES, FILE_BYTES)
+    return folder
+
+
+@pytest.mark.parametrize("via", ["s3", "ssh"])
+def test_twenty_thousand_files_arrive_though_the_command_is_killed_twice(
+    project: TrainingProject, audio: Path, via: str
+) -> None:
+    project.set(data=f'{{"{audio}": data/audio_0}}')
+    assert project.inv("cloud", "up").code == 0
+    there = project.volume / "data/audio_0"
+    for part in (MANY_FILES // 4, MANY_FILES // 2):
+        command = project.start("sync-data", "--via", via)
+        project.wait_for(lambda wanted=part: count_files(there) > wanted, f"{part} files")  # type: ignore[misc]
+        command.kill()
+        command.wait()
+    assert count_files(there) < MANY_FILES
+    done = project.inv("sync-data", "audio 0", "--via", via, timeout_s=120)
+    assert (done.code, "20,000       20,000  1,000,000,000  1,000,000,000" in done.stdout) == (0, True), done
+    require_identical(audio, there)
+    sent = int(done.stderr.split("] sent ")[-1].split("sent ")[-1].split(" files")[0].replace(",", ""))
+    assert sent < MANY_FILES * 3 // 4
+    began = time.monotonic()
+    again = project.inv("sync-data", "--via", via)
+    took_s = time.monotonic() - began
+    assert "sent 0 files" in again.stderr, again
+    assert again.code == 0
+    assert took_s < QUICK_S, f"{took_s:.1f} s: {again.stderr}"
