@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from podtasks.doors.at_once import ask_at_once
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
@@ -14,6 +15,7 @@ from podtasks.flows.volume_store import open_s3_volume
 from podtasks.pure.errors import PodtasksError
 from podtasks.pure.run_costs import ended_at
 
+PATIENCE_S = 5.0
 NOWHERE: tuple[dict[str, Any] | None, str] = (None, "")
 
 
@@ -36,6 +38,10 @@ def _read_volume(cloud: Cloud) -> tuple[dict[str, Any] | None, str]:
         return NOWHERE
     try:
         volume = open_s3_volume(cloud)
-        return (None, "") if volume is None else (read_newest_record(volume), "the volume, by the S3 API")
     except PodtasksError:
         return NOWHERE
+    if volume is None:
+        return NOWHERE
+    # The S3 door has patience for whole uploads; whoever looks at the status has not.
+    ((_, record),) = ask_at_once({"record": lambda: read_newest_record(volume)}, PATIENCE_S)
+    return (record, "the volume, by the S3 API") if isinstance(record, dict) else NOWHERE

@@ -127,7 +127,7 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
     """Show the run to its end, and end with the training's exit code."""
     outcome = watch_run(project, account, launched)
     tell_pod_end(project, account, launched)
-    _tell_cost(project, launched)
+    _tell_cost(project, account, launched)
     if outcome.exit_code:
         project.console.note(
             "the same command, without --force-restart or --resume-from, goes on from the newest checkpoint"
@@ -136,7 +136,7 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
         raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)
 
 
-def _tell_cost(project: Project, launched: Launched) -> None:
+def _tell_cost(project: Project, account: Cloud, launched: Launched) -> None:
     """Say what the pod cost from the command that launched the run, whose time is in its id, until now."""
     from podtasks.pure.amounts import format_cents, format_duration
     from podtasks.pure.run_ids import made_at
@@ -145,5 +145,6 @@ def _tell_cost(project: Project, launched: Launched) -> None:
     if began is not None:
         lasted_s = max(0.0, time.time() - began)
         price = launched.pod.usd_per_hour
+        told = "on RunPod it would have cost" if account.is_local else "it cost"
         cost = format_cents(lasted_s / 3600 * price)
-        project.console.step(f"it cost about {cost}: {format_duration(lasted_s)} at ${price:.2f}/h")
+        project.console.step(f"{told} about {cost}: {format_duration(lasted_s)} at ${price:.2f}/h")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podtasks.doors.ssh import Output
-from podtasks.flows.control import SELF_STOP_S, PodReport, find_run, read_status, stop, terminate
+from podtasks.flows.control import SELF_STOP_S, PodReport, find_run, is_running, read_status, stop, terminate
 from podtasks.flows.launched import Launched
 from podtasks.flows.stopping import STOP_WAIT_S
 from podtasks.pure.errors import ApiUnreachableError, PodTimeoutError
@@ -193,3 +193,31 @@ def test_pod_that_does_not_run_is_not_asked(world: World, pod: FakePod, ours: Po
     assert report == PodReport(ours, {})
     assert not report.runs
     assert pod.reached == []
+
+
+def test_status_takes_one_api_call_and_one_command_and_names_helper_pods(world: World, pod: FakePod) -> None:
+    helper = make_pod("cpu1", env={"PODTASKS_PROJECT": "", "PODTASKS_HELPER": "demo"})
+    foreign = make_pod("cpu2", env={"PODTASKS_PROJECT": "", "PODTASKS_HELPER": "other"})
+    ended = make_pod("cpu3", env={"PODTASKS_PROJECT": "", "PODTASKS_HELPER": "demo"}, status=PodStatus.EXITED)
+    world.api.on("list_pods", [helper, foreign, ended, make_pod()])
+    pod.on("status.py", {"run": RECORD})
+    report = read_status(world.cloud(), "demo", 3)
+    assert (report.pod, report.helpers, report.silence) == (make_pod(), (helper,), "")
+    assert world.api.calls == ["list_pods"]
+    assert (pod.commands, pod.uploads, len(pod.shells)) == (1, 0, 1)
+
+
+def test_status_of_a_pod_without_these_programs_uploads_them(world: World, pod: FakePod) -> None:
+    world.api.on("list_pods", [make_pod()])
+    pod.installed = False
+    pod.on("status.py", {"run": None})
+    assert read_status(world.cloud(), "demo", 0).answer == {"run": None}
+    assert pod.uploads == 1
+
+
+def test_only_the_very_run_that_has_not_ended_is_running() -> None:
+    report = PodReport(make_pod(), {"run": {**RECORD, "ended_at": None}})
+    assert is_running(report, "digits-1")
+    assert not is_running(report, "digits-2")
+    assert not is_running(PodReport(make_pod(), {"run": {**RECORD, "ended_at": 1.0}}), "digits-1")
+    assert not is_running(PodReport(None, {}), "digits-1")
