@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from podtasks.doors import key_files, ssh
+from podtasks.doors import ssh
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
-from podtasks.doors.project_files import ProjectFiles, read_pod_programs
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows import cpu_pod
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import connect
+from podtasks.flows.cpu_pod import describe_offer
 from podtasks.flows.own_pods import find_pod, list_helper_pods
-from podtasks.flows.place import find_data_center
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import require_guarded
-from podtasks.flows.rent import create_once, delete_late_orders, read_new
+from podtasks.flows.rent import delete_late_orders, read_new
 from podtasks.pure import pod_programs
-from podtasks.pure.boot import build_start_command
-from podtasks.pure.errors import ApiError, CapacityError, PlanError, PodtasksError
-from podtasks.pure.pod import Pod, PodSpec, PodStatus
-from podtasks.pure.pod_environment import build_pod_environment, helper_stamp
+from podtasks.pure.errors import PlanError, PodtasksError
+from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.settings import Settings
 
-GRACE_MINUTES = 5.0
-DISK_GB = 10
+__all__ = ["BorrowedPod", "borrow_pod", "describe_offer", "terminate_helpers"]
+
 # A CPU pod that an earlier command left may still boot, or be on its way out.
 FOUND_TIMEOUT_S = 120.0
 
@@ -68,14 +66,6 @@ def borrow_pod(
         lender = _borrow_helper(_Helpers(cloud, settings, files, report, clock, who))
     with lender as borrowed:
         yield borrowed
-
-
-def describe_offer(cloud: Cloud, settings: Settings) -> str:
-    """Return what it takes to reach the volume while no pod runs: one CPU pod, with its price."""
-    price = _find_price(cloud, settings)
-    told = "price not known" if price is None else f"at ${price:.2f}/h"
-    joint = ", " if price is None else " "
-    return f"a CPU pod ({settings.cpu_instance}){joint}{told}, deleted afterwards"
 
 
 def terminate_helpers(cloud: Cloud, project: str, report: Reporter) -> int:
@@ -143,6 +133,8 @@ class _Helpers:
     report: Reporter
     clock: Clock
     who: str
+    # Pods that were deleted here may still be listed for a while.
+    _deleted: set[str] = field(default_factory=set)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other commands of this machine from making or deleting one meanwhile."""
@@ -159,8 +151,9 @@ class _Helpers:
 
     def make(self) -> tuple[Pod, ssh.PodShell]:
         """Rent a CPU pod and reach it; one that cannot be used is deleted at once."""
-        spec = self._check()
-        pod_id = self._order(spec)
+        spec = cpu_pod.check_order(self.cloud, self.settings)
+        self.report.step(f"making {describe_offer(self.cloud, self.settings)}")
+        pod_id = cpu_pod.order(self.cloud, self.settings, spec, self.clock)
         try:
             return self._reach(self._settle(pod_id), self.settings.pod_ready_timeout_s)
         except BaseException as error:
@@ -179,17 +172,20 @@ class _Helpers:
 
     def delete(self, pod_id: str) -> str:
         """Delete a CPU pod and return what became of it, for people."""
+        self._deleted.add(pod_id)
         try:
             self.cloud.api.terminate_pod(pod_id)
         except PodtasksError as error:
+            minutes = cpu_pod.grace_minutes(self.settings)
             return (
-                f"The CPU pod {pod_id} could not be deleted ({error.what}). It deletes itself "
-                f"{_grace_minutes(self.settings):g} minutes after the last connection; inv terminate does it now."
+                f"The CPU pod {pod_id} could not be deleted ({error.what}). It deletes itself {minutes:g} minutes "
+                "after the last connection; inv terminate does it now."
             )
         return f"The CPU pod {pod_id} is deleted; nothing of it is billed any more."
 
     def _fits(self, pod: Pod) -> bool:
-        return pod.status is PodStatus.RUNNING and pod.network_volume_id == self.cloud.network_volume_id
+        is_there = pod.status is PodStatus.RUNNING and pod.id not in self._deleted
+        return is_there and pod.network_volume_id == self.cloud.network_volume_id
 
     def _reach_found(self, pod: Pod) -> tuple[Pod, ssh.PodShell] | None:
         try:
@@ -209,41 +205,10 @@ class _Helpers:
             raise
         return pod, shell
 
-    def _check(self) -> PodSpec:
-        """Return the pod to order. Raises all that speaks against it, before anything is rented."""
-        cloud, settings = self.cloud, self.settings
-        if not cloud.network_volume_id:
-            raise PlanError(
-                "There is no network volume: the files are on the disk of the stopped pod's host, "
-                "which no other pod can reach.",
-                means="No pod was created.",
-                next_step="inv start starts the pod itself; or set NETWORK_VOLUME_ID in .runpod.env",
-            )
-        price = _find_price(cloud, settings)
-        if price is not None and price > settings.max_usd_per_hour + 1e-9:
-            raise _too_dear(settings, price, "No pod was created.")
-        public_key = cloud.public_key or key_files.require_login_key(cloud.key_path)
-        key_files.require_usable_key(cloud.key_path, public_key, ssh.agent_offers)
-        return build_spec(cloud, settings, public_key)
-
-    def _order(self, spec: PodSpec) -> str:
-        instance = self.settings.cpu_instance
-        self.report.step(f"making {describe_offer(self.cloud, self.settings)}")
-        order = functools.partial(_create, self.cloud, instance)
-        try:
-            return create_once(self.cloud, spec, order, self.clock)
-        except CapacityError as error:
-            raise CapacityError(
-                error.what,
-                means="No pod was created.",
-                next_step="try again later, or set cpu_instance in invoke.yaml to another size, such as cpu3g-2-8",
-            ) from error
-
     def _settle(self, pod_id: str) -> Pod:
         """Return the pod to use: the new one, if it is within the cap and no other command made one before."""
         pod = read_new(self.cloud, pod_id, self.clock)
-        if pod.usd_per_hour > self.settings.max_usd_per_hour + 1e-9:
-            raise _too_dear(self.settings, pod.usd_per_hour, "")
+        cpu_pod.require_within_cap(self.settings, pod.usd_per_hour, "")
         others = [each for each in list_helper_pods(self.cloud, self.settings.project) if self._fits(each)]
         delete_late_orders(self.cloud, pod, others, self.report)
         first = min(others, key=lambda each: each.id, default=pod)
@@ -252,61 +217,6 @@ class _Helpers:
         self.delete(pod.id)
         self.report.note(f"another command made the CPU pod {first.id} at the same moment; it is used")
         return first
-
-
-def build_spec(cloud: Cloud, settings: Settings, public_key: str) -> PodSpec:
-    """Return the CPU pod to order, in the data centre of the network volume. Raises PlanError for an unknown volume."""
-    host_key = key_files.make_key_pair(settings.project)
-    environment = build_pod_environment(
-        {},
-        stamp=helper_stamp(settings.project),
-        public_key=public_key,
-        host_private_key=host_key.private,
-        host_public_key=host_key.public,
-        network_volume_id=cloud.network_volume_id or "",
-        grace_minutes=_grace_minutes(settings),
-    )
-    return PodSpec(
-        name=f"{settings.project[:54]}-files",
-        image=settings.cpu_image,
-        gpu_count=0,
-        # Network volumes are found in Secure Cloud only (RunPod docs: storage/network-volumes).
-        cloud_type="SECURE",
-        data_center=find_data_center(cloud, settings, cloud.api.list_network_volumes()),
-        network_volume_id=cloud.network_volume_id,
-        container_disk_gb=DISK_GB,
-        volume_disk_gb=0,
-        mount_path=cloud.mount_path or settings.mount_path,
-        ports="22/tcp",
-        start_command=build_start_command(read_pod_programs()),
-        env=environment,
-    )
-
-
-def _create(cloud: Cloud, instance: str, spec: PodSpec) -> str:
-    return cloud.api.create_cpu_pod(spec, instance)
-
-
-def _grace_minutes(settings: Settings) -> float:
-    return min(GRACE_MINUTES, settings.grace_minutes)
-
-
-def _find_price(cloud: Cloud, settings: Settings) -> float | None:
-    """Return what the CPU pod costs an hour, None where that cannot be told."""
-    try:
-        offer = cloud.rest.find_cpu_offer(settings.cpu_instance)
-    except ApiError:
-        return None
-    return None if offer is None else offer.usd_per_hour
-
-
-def _too_dear(settings: Settings, usd_per_hour: float, means: str) -> PlanError:
-    return PlanError(
-        f"The CPU pod {settings.cpu_instance} costs ${usd_per_hour:.2f}/h, above your cap of "
-        f"${settings.max_usd_per_hour:.2f}/h.",
-        means=means,
-        next_step="raise max_usd_per_hour in invoke.yaml, or set cpu_instance to a smaller size",
-    )
 
 
 def _is_shared(shell: ssh.PodShell, pod: Pod) -> bool:
