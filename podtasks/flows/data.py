@@ -121,7 +121,7 @@ class DataSync:
 
     def _sync_by_ssh(self, sources: list[Source], carrier: Carrier) -> Synced:
         with self._progress(sources) as progress:
-            synced = sync_by_ssh(sources, carrier, progress)
+            synced = sync_by_ssh(sources, carrier, progress, check=self.request.check)
         if self.request.delete:
             _, failures = self._delete(sources, carrier)
             synced = replace(synced, failures=[*synced.failures, *failures])

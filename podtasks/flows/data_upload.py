@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,15 @@ from podtasks.doors.upload_journal import UploadJournal
 from podtasks.flows.local_files import LocalTree, walk
 from podtasks.pure.data_plan import Entry, choose_sample, split_files
 from podtasks.pure.errors import UsageError
-from podtasks.pure.transfer import Carrier, LocalFile, ProgressBar, Tally, VolumeFile, merge
+from podtasks.pure.transfer import (
+    Carrier,
+    LocalFile,
+    ProgressBar,
+    Tally,
+    VolumeFile,
+    is_same_copy,
+    merge,
+)
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -86,20 +94,35 @@ def sync_by_s3(
     return Synced(arrived, whole, [*_read_failures(sources), *whole.failures])
 
 
-def sync_by_ssh(sources: Sequence[Source], carrier: Carrier, progress: ProgressBar) -> Synced:
-    """Send what the volume has not, over SSH, and count on the pod what is there then."""
-    tally = carrier.upload([file for source in sources for file in source.tree.files], progress)
+def sync_by_ssh(sources: Sequence[Source], carrier: Carrier, progress: ProgressBar, *, check: bool) -> Synced:
+    """Send over SSH what the pod does not list with size and time, and count on the pod what is there then.
+
+    With `check` all files are handed to the carrier, which looks at each of them itself.
+    """
+    files = [file for source in sources for file in source.tree.files]
+    listed = _list_there(sources, carrier)
+    wanted = files if check else [file for file in files if not _is_listed(file, listed)]
+    there_bytes = sum(file.size_bytes for file in files) - sum(file.size_bytes for file in wanted)
+    tally = Tally(skipped_files=len(files) - len(wanted), skipped_bytes=there_bytes)
+    progress.add(files=tally.skipped_files, size_bytes=tally.skipped_bytes)
+    if wanted:
+        tally = merge(tally, carrier.upload(wanted, progress))
+        listed = _list_there(sources, carrier)
     told = {name for name, _ in tally.failures}
-    arrived, failures = [], [*_read_failures(sources), *tally.failures]
-    for source in sources:
-        there, missing = _count_there(source, carrier)
-        arrived.append(there)
-        failures += [
-            (str(file.path), "the pod has it not, or with another size")
-            for file in missing
-            if not {file.place, str(file.path)} & told
-        ]
-    return Synced(arrived, tally, failures)
+    missing = [file for file in files if not _is_counted(file, listed)]
+    return Synced(
+        [_count(source, listed) for source in sources],
+        tally,
+        [
+            *_read_failures(sources),
+            *tally.failures,
+            *(
+                (str(file.path), "the pod has it not, or with another size")
+                for file in missing
+                if not {file.place, str(file.path)} & told
+            ),
+        ],
+    )
 
 
 def find_extra(source: Source, carrier: Carrier) -> list[VolumeFile]:
@@ -162,12 +185,24 @@ def _is_fresh(source: Source, unknown: Sequence[LocalFile], volume: S3Volume, jo
     return journal.has_begun(place)
 
 
-def _count_there(source: Source, carrier: Carrier) -> tuple[Arrived, list[LocalFile]]:
-    """Return what the pod counts of an entry, and the files that it lacks."""
-    sizes = {file.place: file.size_bytes for file in carrier.list_files(source.entry.place)}
-    missing = [file for file in source.tree.files if sizes.get(file.place) != file.size_bytes]
-    lacking = sum(file.size_bytes for file in missing)
-    return Arrived(source, len(source.tree.files) - len(missing), source.tree.size_bytes - lacking), missing
+def _list_there(sources: Sequence[Source], carrier: Carrier) -> dict[str, VolumeFile]:
+    return {file.place: file for source in sources for file in carrier.list_files(source.entry.place)}
+
+
+def _is_listed(file: LocalFile, listed: Mapping[str, VolumeFile]) -> bool:
+    there = listed.get(file.place)
+    return there is not None and is_same_copy(file.size_bytes, file.modified_ns / 1e9, there)
+
+
+def _is_counted(file: LocalFile, listed: Mapping[str, VolumeFile]) -> bool:
+    there = listed.get(file.place)
+    return there is not None and there.size_bytes == file.size_bytes
+
+
+def _count(source: Source, listed: Mapping[str, VolumeFile]) -> Arrived:
+    """Return what the pod counts of an entry's files."""
+    there = [file for file in source.tree.files if _is_counted(file, listed)]
+    return Arrived(source, len(there), sum(file.size_bytes for file in there))
 
 
 def _read_failures(sources: Sequence[Source]) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def _build_sync(
     from podtasks.flows.data import DataSync, SyncRequest
 
     project.introduce_cloud()
-    account, settings = _open_cloud(project)
+    account, settings = _open_cloud(project, via)
     return DataSync(
         SyncRequest(entries, via, check, delete, yes),
         account,
@@ -190,6 +190,7 @@ def _show_expected(project: Project, expected: Sequence[Expected]) -> None:
         "yes": "do not ask before a CPU pod is rented",
     },
     words="names",
+    choices=("checkpoints", "logs", "predictions"),
 )
 def fetch(
     c: Context,
@@ -212,7 +213,7 @@ def fetch(
     config = project.files.name_from_here(config)
     request = FetchRequest(tuple(names), config, target, via, overwrite, yes, dry_run)
     project.introduce_cloud()
-    account, settings = _open_cloud(project)
+    account, settings = _open_cloud(project, via)
     began_s = project.clock.now()
     fetched = Fetch(
         request,
@@ -229,10 +230,14 @@ def fetch(
     require_all_arrived(fetched.failures, sum(len(part.files) for part in fetched.parts))
 
 
-def _open_cloud(project: Project) -> tuple[Cloud, Settings]:
+def _open_cloud(project: Project, via: str) -> tuple[Cloud, Settings]:
     """Return the cloud and the settings with its mount path; the S3 API needs no SSH key, so none is asked for."""
+    from podtasks.doors.runpod_sdk import import_in_background
     from podtasks.flows.cloud import open_cloud
 
+    if via == "ssh":
+        # Only that way is sure to need the SDK, which takes a second to load.
+        import_in_background()
     account = open_cloud(
         project.settings, project.identity, project.files, project.console, project.clock, to_launch=False
     )
