@@ -15,9 +15,10 @@ from podtasks.flows.rent import PodRequest, create_pod
 from podtasks.pure.bills import PodBill, VolumeBill
 from podtasks.pure.cpu_offers import CpuOffer
 from podtasks.pure.errors import CapacityError
+from podtasks.pure.gpu_market import GpuType
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
 
-READS = ("find_pod", "list_pods", "list_offers", "list_gpu_types", "list_network_volumes")
+READS = ("find_pod", "list_pods", "list_offers", "list_market", "list_gpu_types", "list_network_volumes")
 RTX_4090 = GpuOffer("NVIDIA GeForce RTX 4090", "RTX 4090", 24, 0.69, "High")
 A100 = GpuOffer("NVIDIA A100 80GB PCIe", "A100 PCIe", 80, 1.39, "Low")
 CPU_OFFER = CpuOffer("cpu3c-2-4", "Compute-Optimized", 2, 4.0, 0.08)
@@ -169,6 +170,10 @@ class StrictApi:
     def resume_pod(self, pod_id: str, gpu_count: int) -> None:
         """Do what was declared."""
         self._answer(f"resume_pod {pod_id} {gpu_count}")
+
+    def list_market(self, *, gpu_count: int, data_center: str | None, secure: bool) -> list[GpuType]:
+        """Answer as declared."""
+        return cast("list[GpuType]", self._answer(f"list_market {gpu_count} {data_center} {secure}"))
 
     def stop_pod(self, pod_id: str) -> None:
         """Do what was declared."""

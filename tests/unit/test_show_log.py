@@ -79,9 +79,9 @@ def desk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
     monkeypatch.setattr(show_log, "choose_s3", choose)
     monkeypatch.setattr(show_log, "borrow_pod", borrow)
-    monkeypatch.setattr(show_log, "open_shell", lambda cloud, pod: contextlib.nullcontext())
-    monkeypatch.setattr(show_log, "ShellVolume", lambda shell, mount_path: desk.pod_volume)
-    monkeypatch.setattr(show_log, "describe_offer", lambda cloud, settings: "a CPU pod at $0.08/h")
+    monkeypatch.setattr(show_log, "open_shell", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(show_log, "ShellVolume", lambda *_: desk.pod_volume)
+    monkeypatch.setattr(show_log, "describe_offer", lambda *_: "a CPU pod at $0.08/h")
     return desk
 
 

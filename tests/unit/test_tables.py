@@ -1,0 +1,101 @@
+"""Tables and bars: on a terminal of any width, and as plain lines."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = """
+from podtasks.doors.tables import Column, write_bars, write_table
+columns = [
+    Column("run"), Column("start", may_drop=True), Column("took", "right"),
+    Column("why", may_shrink=True, may_drop=True), Column("cost", "right"),
+    Column("GPU", may_shrink=True, may_drop=True),
+]
+rows = [
+    ["digits-20261123-145050-38cb525", "2026-11-23 14:50", "3 h 20 min", "The GPU ran out of memory.", "$12.30",
+     "NVIDIA GeForce RTX 4090"],
+    ["b", "2026-11-22 14:50", "1 s", "\\x1b[31mfinished\\nor not", "<$0.01", "RTX 4090"],
+]
+write_table(columns, rows, marked=1)
+write_bars([("2026-11-22", 0.0, "$0.00"), ("2026-11-23", 2.0, "$2.00")])
+"""
+
+
+def run_plain(**environment: str) -> list[str]:
+    """Return the lines that go to a pipe."""
+    done = subprocess.run(
+        [sys.executable, "-c", TABLE], env=_environment(**environment), capture_output=True, check=True
+    )
+    return done.stdout.decode().splitlines()
+
+
+def run_on_terminal(columns: int, **environment: str) -> str:
+    """Return what goes to a terminal of this width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with subprocess.Popen([sys.executable, "-c", TABLE], env=_environment(**environment), stdout=theirs) as process:
+        os.close(theirs)
+        told = b""
+        while piece := _read(ours):
+            told += piece
+    os.close(ours)
+    assert process.returncode == 0
+    return told.decode()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:  # the other end has closed
+        return b""
+
+
+def _environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "TERM")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color", **more}
+
+
+def test_piped_table_is_whole_plain_lines() -> None:
+    lines = run_plain()
+    assert re.split(r" {2,}", lines[0]) == ["run", "start", "took", "why", "cost", "GPU"]
+    assert re.split(r" {2,}", lines[1])[3:] == ["The GPU ran out of memory.", "$12.30", "NVIDIA GeForce RTX 4090"]
+    assert "?[31mfinished or not" in lines[2], "no cell steers the terminal or breaks its line"
+    assert lines[4].split()[1] == "$2.00" and not lines[3].endswith("\u2588")
+
+
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [
+        (60, ["run", "took", "cost"]),
+        (80, ["run", "start", "took", "cost"]),
+        (90, ["run", "start", "took", "why", "cost"]),
+        (200, ["run", "start", "took", "why", "cost", "GPU"]),
+    ],
+)
+def test_table_fits_the_terminal(columns: int, titles: list[str]) -> None:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", run_on_terminal(columns)).replace("\r", "")
+    lines = plain.splitlines()
+    assert lines[0].split() == titles
+    assert max(map(len, lines)) <= columns
+    assert "digits-20261123-145050-38cb525" in plain and "$12.30" in plain, "what may not be shortened is whole"
+
+
+def test_shortened_text_says_so() -> None:
+    assert "\u2026" in run_on_terminal(100)
+    assert "~" in run_on_terminal(100, PYTHONIOENCODING="ascii:replace")
+
+
+def test_marked_row_stands_out_and_no_color_has_no_colour() -> None:
+    assert "\x1b[1mb" in run_on_terminal(200)
+    assert set(re.findall(r"\x1b\[([0-9;]*)m", run_on_terminal(200, NO_COLOR="1"))) <= {"1", "0"}
