@@ -38,18 +38,25 @@ class VolumeUsage:
 
     def take(self, volume: NetworkVolume, size_bytes: int) -> bool:
         """Note that so many bytes are about to be written; say whether the volume has room for them."""
+        limit_bytes = volume.size_gb * _GB - size_bytes
         count = self._count(volume)
-        if count.used_bytes + size_bytes > volume.size_gb * _GB:
+        if count.used_bytes > limit_bytes:
+            count = self._count_anew(volume)
+        if count.used_bytes > limit_bytes:
             return False
         count.used_bytes += size_bytes
         return True
 
     def _count(self, volume: NetworkVolume) -> _Count:
-        now = time.monotonic()
         count = self._counts.get(volume.id)
-        if count is None or now - count.counted_at > _REST_FACTOR * count.took_s:
-            used_bytes = _size_of(str(self._layout.network_volume(volume.id)))
-            count = self._counts[volume.id] = _Count(used_bytes, now, time.monotonic() - now)
+        if count is None or time.monotonic() - count.counted_at > _REST_FACTOR * count.took_s:
+            count = self._count_anew(volume)
+        return count
+
+    def _count_anew(self, volume: NetworkVolume) -> _Count:
+        now = time.monotonic()
+        used_bytes = _size_of(str(self._layout.network_volume(volume.id)))
+        count = self._counts[volume.id] = _Count(used_bytes, now, time.monotonic() - now)
         return count
 
 

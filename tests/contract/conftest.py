@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.contract.local_cloud import Emulator, Pods, wait_for
+from tests.contract.s3_client import make_client
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +75,32 @@ def ssh_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pods(emulator: Emulator, sdk: ModuleType, ssh_key: Path, tmp_path: Path) -> Pods:
     return Pods(emulator, sdk, ssh_key, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_s3(shared_emulator: Emulator) -> Iterator[Any]:
+    client = make_client(shared_emulator)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def s3(emulator: Emulator, volume: Path, shared_s3: Any) -> Iterator[Any]:  # noqa: ANN401
+    """A boto3 client; the volume is empty afterwards."""
+    del emulator
+    yield shared_s3
+    for entry in volume.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+@pytest.fixture
+def bucket(emulator: Emulator) -> str:
+    return str(emulator.info["volume_id"])
+
+
+@pytest.fixture
+def volume(emulator: Emulator, bucket: str) -> Path:
+    return Path(emulator.control("GET", "/status")["network_volumes"][bucket])

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from xml.etree import ElementTree
 
 from podtasks.emulator.s3.errors import S3Error
-from podtasks.emulator.s3.folder import Found
 from podtasks.emulator.s3.listing import Page, Wish
 from podtasks.emulator.s3.request import quote_key
 from podtasks.emulator.s3.uploads import Part, Upload
@@ -87,10 +86,9 @@ def list_objects(bucket: str, wish: Wish, page: Page, encode: Encode, *fields: s
     return document("ListBucketResult", *parts)
 
 
-def copied(found: Found) -> bytes:
+def copied(etag: str, modified_at: float) -> bytes:
     """Return the answer of CopyObject."""
-    modified_at = text("LastModified", moment(found.modified_at))
-    return document("CopyObjectResult", modified_at, text("ETag", f'"{found.etag}"'))
+    return document("CopyObjectResult", text("LastModified", moment(modified_at)), text("ETag", f'"{etag}"'))
 
 
 def upload_begun(bucket: str, upload: Upload) -> bytes:

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,16 +23,24 @@ HIDDEN_FOLDER = ".s3compat_uploads"
 _LONGEST_KEY_BYTES = 1024
 _PIECE_BYTES = 1 << 20
 _ETAGS_KEPT = 500_000
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object as it is now."""
+    """An object, open: what it is stays so, whatever takes its name meanwhile. Close it by leaving it."""
 
-    path: str
+    descriptor: int
+    is_directory: bool
     size_bytes: int
     modified_at: float
     etag: str
+
+    def __enter__(self) -> Found:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
 
 
 class Folder:
@@ -74,11 +81,16 @@ class Folder:
         Raises:
             S3Error: there is none, or the key cannot be a path.
         """
-        path = self._existing(key)
-        facts = os.stat(path)
-        if key.endswith("/"):
-            return Found(path, 0, facts.st_mtime, hashlib.md5().hexdigest())
-        return Found(path, facts.st_size, facts.st_mtime, await self._etag_soon(path, facts))
+        path, descriptor = self._open(key)
+        try:
+            facts = os.fstat(descriptor)
+            is_directory = stat.S_ISDIR(facts.st_mode)
+            size_bytes = 0 if is_directory else facts.st_size
+            etag = hashlib.md5().hexdigest() if is_directory else await self._etag_soon(path, descriptor)
+            return Found(descriptor, is_directory, size_bytes, facts.st_mtime, etag)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     async def put(self, key: str, body: Body) -> Saved:
         """Store a body under a key, whole or not at all; what was there is replaced.
@@ -115,13 +127,12 @@ class Folder:
             raise
         self._remember(target, os.stat(target), etag)
 
-    async def copy(self, source: Found, key: str) -> Found:
+    async def copy(self, source: Found, key: str) -> None:
         """Copy an object of any volume to a key."""
         target, scratch = self.target(key), self.scratch_path()
         with disk_refusals():
-            await asyncio.to_thread(_copy_file, source.path, scratch)
+            await asyncio.to_thread(_copy_file, source.descriptor, scratch)
             self.move(scratch, target, source.etag)
-        return await self.find(key)
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is not there is no error. A directory goes only when it is empty."""
@@ -132,35 +143,51 @@ class Folder:
             return
         self._etags.pop(path, None)
 
-    def etag_of(self, path: str, facts: os.stat_result) -> str:
-        """Return an object's ETag; computed unless it is known for this size and time."""
+    def etag_of(self, path: str) -> str:
+        """Return a file's ETag; computed unless it is known for this size and time. Raises OSError."""
+        known = self._known_etag(path, os.stat(path))
+        if known is not None:
+            return known
+        descriptor = os.open(path, _READ)
+        try:
+            return self._compute_etag(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def _etag_soon(self, path: str, descriptor: int) -> str:
+        facts = os.fstat(descriptor)
+        known = self._known_etag(path, facts)
+        if known is not None:
+            return known
+        if facts.st_size <= _PIECE_BYTES:
+            return self._compute_etag(path, descriptor)
+        return await asyncio.to_thread(self._compute_etag, path, descriptor)
+
+    def _known_etag(self, path: str, facts: os.stat_result) -> str | None:
         known = self._etags.get(path)
-        if known is not None and known[:2] == (facts.st_mtime_ns, facts.st_size):
-            return known[2]
-        with open(path, "rb") as file:
-            digest = hashlib.md5()
-            while piece := file.read(_PIECE_BYTES):
-                digest.update(piece)
+        return known[2] if known is not None and known[:2] == (facts.st_mtime_ns, facts.st_size) else None
+
+    def _compute_etag(self, path: str, descriptor: int) -> str:
+        digest, place, facts = hashlib.md5(), 0, os.fstat(descriptor)
+        while piece := os.pread(descriptor, _PIECE_BYTES, place):
+            digest.update(piece)
+            place += len(piece)
         self._remember(path, facts, digest.hexdigest())
         return digest.hexdigest()
-
-    async def _etag_soon(self, path: str, facts: os.stat_result) -> str:
-        if facts.st_size <= _PIECE_BYTES:
-            return self.etag_of(path, facts)
-        return await asyncio.to_thread(self.etag_of, path, facts)
 
     def _remember(self, path: str, facts: os.stat_result, etag: str) -> None:
         if len(self._etags) >= _ETAGS_KEPT:
             self._etags.clear()
         self._etags[path] = (facts.st_mtime_ns, facts.st_size, etag)
 
-    def _existing(self, key: str) -> str:
+    def _open(self, key: str) -> tuple[str, int]:
         check_key(key)
         path = os.path.realpath(f"{self.path}/{key}")
         wanted = stat.S_ISDIR if key.endswith("/") else stat.S_ISREG
         try:
+            # What is no regular file is not even opened: a pipe or a device would answer to that.
             if self.contains(path) and wanted(os.stat(path).st_mode):
-                return path
+                return path, os.open(path, _READ)
         except OSError:
             pass
         raise no_such_key()
@@ -170,7 +197,7 @@ class Folder:
         parent, _, name = f"{self.path}/{key.rstrip('/')}".rpartition("/")
         real = os.path.realpath(parent)
         if not self.contains(f"{real}/{name}"):
-            raise S3Error("AccessDenied", "The key leads out of the volume.")
+            raise S3Error("AccessDenied", "The key leads out of the volume or into the uploads' folder.")
         return f"{real}/{name}"
 
     async def _put_directory(self, target: str, body: Body) -> Saved:
@@ -208,9 +235,13 @@ def disk_refusals() -> Iterator[None]:
         raise S3Error("InternalError", f"{os.strerror(error.errno or errno.EIO)}.") from None
 
 
-def _copy_file(source: str, target: str) -> None:
+def _copy_file(source: int, target: str) -> None:
     try:
-        shutil.copyfile(source, target)
+        with open(target, "xb") as copy:
+            place = 0
+            while piece := os.pread(source, _PIECE_BYTES, place):
+                copy.write(piece)
+                place += len(piece)
     except BaseException:
         if os.path.exists(target):
             os.unlink(target)

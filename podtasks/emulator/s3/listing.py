@@ -88,7 +88,7 @@ def read_token(token: str) -> tuple[str, int]:
 def _add(page: Page, folder: Folder, key: str, path: str) -> bool:
     try:
         facts = os.stat(path)
-        etag = folder.etag_of(path, facts)
+        etag = folder.etag_of(path)
     except OSError:
         return False
     page.items.append(Item(key, facts.st_size, facts.st_mtime, etag))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from urllib.parse import unquote_to_bytes
@@ -117,21 +118,21 @@ class Objects:
             await asyncio.sleep(seconds)
 
     async def _get_object(self, request: S3Request, folder: Folder) -> Answer:
-        found = await folder.find(_key(request))
-        headers = _headers_of(found)
-        if _is_same(request.headers.get("if-none-match"), found.etag):
-            return Answer(304, headers)
-        if "if-match" in request.headers and not _is_same(request.headers["if-match"], found.etag):
-            raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
-        asked = parse_range(request.headers.get("range"), found.size_bytes)
-        start, size_bytes = asked or (0, found.size_bytes)
-        headers["content-length"] = str(size_bytes)
-        if asked:
-            headers["content-range"] = f"bytes {start}-{start + size_bytes - 1}/{found.size_bytes}"
-        status = 206 if asked else 200
-        if request.method == "HEAD" or not found.size_bytes:
-            return Answer(status, headers)
-        return Answer(status, headers, extent=_open(found, start, size_bytes))
+        with await folder.find(_key(request)) as found:
+            headers = _headers_of(found)
+            if _is_same(request.headers.get("if-none-match"), found.etag):
+                return Answer(304, headers)
+            if "if-match" in request.headers and not _is_same(request.headers["if-match"], found.etag):
+                raise S3Error("PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+            asked = parse_range(request.headers.get("range"), found.size_bytes)
+            start, size_bytes = asked or (0, found.size_bytes)
+            headers["content-length"] = str(size_bytes)
+            if asked:
+                headers["content-range"] = f"bytes {start}-{start + size_bytes - 1}/{found.size_bytes}"
+            status = 206 if asked else 200
+            if request.method == "HEAD" or not found.size_bytes:
+                return Answer(status, headers)
+            return Answer(status, headers, extent=Extent(os.dup(found.descriptor), start, size_bytes))
 
     async def _put_object(self, request: S3Request, folder: Folder) -> Answer:
         body = self._body(request)
@@ -150,9 +151,10 @@ class Objects:
             raise S3Error("NoSuchBucket", "The specified bucket does not exist.")
         if not key or key.endswith("/"):
             raise no_such_key()
-        found = await other.find(key)
-        self._make_room(folder, found.size_bytes)
-        return _xml(documents.copied(await folder.copy(found, _key(request))))
+        with await other.find(key) as found:
+            self._make_room(folder, found.size_bytes)
+            await folder.copy(found, _key(request))
+        return _xml(documents.copied(found.etag, time.time()))
 
     async def _delete_object(self, request: S3Request, folder: Folder) -> Answer:
         folder.delete(_key(request))
@@ -232,25 +234,17 @@ def _too_large() -> S3Error:
 
 
 def _headers_of(found: Found) -> dict[str, str]:
-    is_directory = found.path.endswith("/") or os.path.isdir(found.path)
     return {
         "etag": f'"{found.etag}"',
         "last-modified": formatdate(found.modified_at, usegmt=True),
         "accept-ranges": "bytes",
-        "content-type": "application/x-directory" if is_directory else "binary/octet-stream",
+        "content-type": "application/x-directory" if found.is_directory else "binary/octet-stream",
     }
 
 
 def _is_same(header: str | None, etag: str) -> bool:
     tags = [item.strip().strip('"') for item in (header or "").split(",") if item.strip()]
     return etag in tags or "*" in tags
-
-
-def _open(found: Found, start: int, size_bytes: int) -> Extent:
-    try:
-        return Extent(os.open(found.path, os.O_RDONLY | os.O_CLOEXEC), start, size_bytes)
-    except OSError:
-        raise no_such_key() from None
 
 
 def _xml(content: bytes) -> Answer:

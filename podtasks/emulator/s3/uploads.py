@@ -167,7 +167,7 @@ def _chosen_parts(upload: Upload, wanted: Sequence[tuple[int, str]]) -> list[Par
 
 def _join(paths: Sequence[str], target: str) -> None:
     try:
-        with open(target, "xb", buffering=0) as joined:
+        with open(target, "xb") as joined:
             for path in paths:
                 with open(path, "rb", buffering=0) as part:
                     shutil.copyfileobj(part, joined, _PIECE_BYTES)
