@@ -48,7 +48,7 @@ def _look_at_packages() -> Check:
     missing = machine.missing_packages()
     if not missing:
         return fine("packages", "all of podtasks' packages are installed")
-    next_step = "install podtasks again; in its own repository ./inv does"
+    next_step = "install podtasks again; in its own repository, run ./inv"
     return problem("packages", f"{', '.join(missing)} missing", next_step, InstallationError.exit_code)
 
 

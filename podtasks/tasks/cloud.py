@@ -10,7 +10,7 @@ from podtasks.tasks.entry import Project, open_project, task
 ACTIONS = "up, down or status"
 
 
-@task(help={"action": f"as a word after the task: {ACTIONS}"}, words="action")
+@task(help={"action": f"as a word after the task: {ACTIONS}"}, words="action", choices=("up", "down", "status"))
 def cloud(c: Context, action: list[str] | None = None) -> None:
     """Control the local cloud: inv cloud up, inv cloud down, inv cloud status. Volumes are kept."""
     actions = {"up": _up, "down": _down, "status": _status}

@@ -15,6 +15,8 @@ from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
 from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
+from podtasks.tasks.completion import install as install_completion
+from podtasks.tasks.help_text import install as install_help_text
 from podtasks.tasks.words import TaskWithWords
 from podtasks.tasks.words import install as install_words
 
@@ -68,6 +70,8 @@ def task(
         return made
 
     install_words()
+    install_completion()
+    install_help_text()
     return decorate
 
 

@@ -22,6 +22,7 @@ import podtasks.tasks
 from podtasks.pure import errors
 from podtasks.pure.project_settings import SETTING_KEYS
 from podtasks.tasks.entry import INTERRUPTED
+from podtasks.tasks.words import OptionalWords
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -34,7 +35,7 @@ MESSAGES = [
     *("podtasks/templates/invoke.yaml", ".runpod.env.example", "invoke.yaml"),
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").glob("*.yaml")),
 ]
-NAMED_COMMAND = re.compile(r"\binv ([a-z]+)")
+NAMED_COMMAND = re.compile(r"\binv ([a-z]+(?:-[a-z]+)*)")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
@@ -62,7 +63,7 @@ CONTEXTS = {str(context.name): context for context in TASKS.to_contexts()}
 def flags_of(task: str) -> set[str]:
     """Return a task's flags as `inv TASK --help` lists them, without the --no- forms."""
     arguments = CONTEXTS[task].flags.items()
-    return {flag for flag, argument in arguments if flag.startswith("--") and not argument.positional}
+    return {flag for flag, argument in arguments if flag.startswith("--") and not isinstance(argument, OptionalWords)}
 
 
 def prose(text: str) -> str:
@@ -135,11 +136,30 @@ def test_every_task_has_a_docstring_and_help_for_each_flag(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", CONTEXTS)
+def test_help_of_every_task_fits_80_columns_and_names_all_it_takes(
+    task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    program = Program(namespace=TASKS, binary="inv", name="inv", version="0")
+    program.run(["inv", task, "--help"], exit=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    described = "\n".join(lines).split("Options:")[1]
+    assert {f"--{flag}" for flag in re.findall(r"^  (?:-\w, )?--(?:\[no-\])?([a-z-]+)", described, re.MULTILINE)} == {
+        flag for flag in flags_of(task)
+    }
+    words = [arg for arg in CONTEXTS[task].args.values() if isinstance(arg, OptionalWords)]
+    assert all(arg.help and "Words:" in lines for arg in words)
+
+
+@pytest.mark.parametrize("task", CONTEXTS)
 def test_every_task_stands_in_the_readme_with_its_flags(task: str) -> None:
-    text = section("Commands") if task != "train" else section("Flags of inv train")
-    assert f"`inv {task}" in section("Commands")
+    rows = [" ".join(row) for row in table_rows(section("Commands")) if re.search(rf"`inv {task}[ `]", row[0])]
+    own = re.findall(rf"[^.]*`inv {task}`[^.]*\.?", section("Commands"))
+    text = section("Flags of inv train") if task == "train" else " ".join([*rows, *own])
+    assert rows or own, "the README's commands have it nowhere"
     missing = {flag for flag in flags_of(task) if flag not in text and flag.replace("--", "--no-", 1) not in text}
-    assert not missing, f"flags of {task} that the README does not name"
+    assert not missing, f"flags of {task} that its row in the README does not name"
 
 
 def test_readme_names_no_flag_of_train_that_is_none() -> None:
