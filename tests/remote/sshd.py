@@ -58,6 +58,7 @@ class Sshd:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or "sshd"
         with (folder / "sshd.log").open("wb") as log:
             self._process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log)
+        self.pid = self._process.pid
         wait_until(lambda: _answers(self.port))
 
     def end(self) -> None:
