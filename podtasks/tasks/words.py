@@ -34,9 +34,14 @@ class OptionalWords(Argument):
         """Add a word."""
         self._value = [*(self._value or []), word]
 
+    @property
+    def has_begun_rest(self) -> bool:
+        """Whether all that follows is a word, whatever it looks like."""
+        return bool(self._value) and self.takes_rest
+
     def wants(self, word: str, is_known_flag: bool) -> bool:
         """Return whether this word is one of the task's, and no flag of it."""
-        if self._value and self.takes_rest:
+        if self.has_begun_rest:
             return True
         return not is_known_flag and not (word.startswith("-") and word != "-")
 
@@ -59,16 +64,28 @@ class TaskWithWords(Task[Any]):
 
 def install() -> None:
     """Teach Invoke's parser optional words, once for a process."""
-    if not getattr(ParseMachine.handle, "knows_words", False):
-        handle = _with_words(ParseMachine.handle)
-        handle.knows_words = True  # type: ignore[attr-defined]
-        ParseMachine.handle = handle  # type: ignore[method-assign, assignment]
+    machine: Any = ParseMachine
+    if not getattr(machine.handle, "knows_words", False):
+        is_waiting = machine.waiting_for_flag_value.fget
+        machine.handle = _with_words(machine.handle, is_waiting)
+        machine.handle.knows_words = True
+        machine.waiting_for_flag_value = property(_with_rest(is_waiting))
 
 
-def _with_words(handle: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
-    def handle_token(machine: Any, token: str) -> None:  # noqa: ANN401  Invoke has no types for it
+def _with_rest(is_waiting: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a test that also holds where everything is a word: the parser then takes -la and --x=y whole."""
+
+    def waits_for_anything(machine: Any) -> bool:  # noqa: ANN401  Invoke has no types for it
         words = _find_words(machine)
-        if words is None or machine.waiting_for_flag_value or not words.wants(token, _is_flag(machine, token)):
+        return is_waiting(machine) or (words is not None and words.has_begun_rest)
+
+    return waits_for_anything
+
+
+def _with_words(handle: Callable[[Any, str], None], is_waiting: Callable[[Any], bool]) -> Callable[[Any, str], None]:
+    def handle_token(machine: Any, token: str) -> None:  # noqa: ANN401
+        words = _find_words(machine)
+        if words is None or is_waiting(machine) or not words.wants(token, _is_flag(machine, token)):
             handle(machine, token)
         else:
             words.take(token)
