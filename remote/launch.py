@@ -17,6 +17,7 @@ from typing import Any
 import answer
 import checkpoint_archive
 import guard_link
+import notifications
 import run_record
 import train_session
 import volume_links
@@ -35,6 +36,7 @@ def main(request: dict[str, Any]) -> None:
     run_record.finish_lost(volume)
     links = volume_links.make(request["clone"], volume, request.get("links") or {})
     archived = archive(request, links.notes)
+    keep_notification(request, links.notes)
     run_dir = create_record({**request, "archived": archived}, volume)
     record = run_record.read(run_dir)
     try:
@@ -74,6 +76,15 @@ def holder_text(status: dict[str, Any]) -> str:
     return f"{lease['kind']} {lease['run_id'] or ''} of {lease['who'] or 'somebody'} holds it"
 
 
+def keep_notification(request: dict[str, Any], notes: list[str]) -> None:
+    """Take what is to be notified out of the request, which becomes the record; it is kept on the container disk."""
+    target = request.pop("notify", None)
+    try:
+        notifications.keep(str(request["run_id"]), target)
+    except OSError as error:
+        notes.append(f"nobody will be notified of this run's end: {error}")
+
+
 def archive(request: dict[str, Any], notes: list[str]) -> str | None:
     """Set checkpoints aside that would poison the run; resume from one of them where it is then.
 
@@ -109,7 +120,16 @@ def create_record(request: dict[str, Any], volume: str) -> str:
         os.makedirs(os.path.dirname(log), exist_ok=True)
         with open(log, "ab") as file:
             log_start = file.seek(0, os.SEEK_END)
-        unknown = ("log_end", "started_at", "training_started_at", "ended_at", "exit_code", "reason", "supervisor_pid")
+        unknown = (
+            "log_end",
+            "started_at",
+            "training_started_at",
+            "ended_at",
+            "exit_code",
+            "reason",
+            "failure",
+            "supervisor_pid",
+        )
         record = {**request, "volume": volume, "log": log, "log_start": log_start, **dict.fromkeys(unknown)}
         run_record.create(run_dir, {**record, "launched_at": time.time()})
     except OSError as error:

@@ -13,58 +13,49 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import guard_link
+import memory_events
+import notifications
 import run_header
 import run_record
 import stop_pod
 import training_environ
 from answer import EXIT_REFUSED
-from guard_link import GuardGone, GuardLink
-from pod_environ import container_directory, read_setting
+from end_request import EndRequest, listen_to_signals
+from pod_environ import container_directory
+from supervisor_link import SupervisorLink
+from training_process import TrainingProcess
 
-PLATFORM_GRACE_S = 4.0  # RunPod facts, section 4: SIGKILL follows the platform's SIGTERM after 5 s
-START_GUARD_AFTER_S = 3.0
 ENDED_EARLY = 143  # asked to end before the training began: as if SIGTERM had ended it
-END_SIGNALS = {
-    signal.SIGTERM: "SIGTERM: the pod is ending",
-    signal.SIGHUP: "the tmux session was ended",
-    signal.SIGINT: "interrupted in tmux",
-}
 
 
 class Supervisor:
-    """One run: its record, the link to the guard, and whether it was asked to end."""
+    """One run from its header to its footer."""
 
     def __init__(self, run_dir: str) -> None:
         self.run_dir = run_dir
         self.record = run_record.read(run_dir)
-        self.link: GuardLink | None = None
-        self.link_lost_at: float | None = None
-        self.next_try_at = 0.0
-        self.guard_started = False
-        self.end_reason: str | None = None
-        self.kill_at: float | None = None
-        self.pgid: int | None = None
-        self.launched_at = time.monotonic()
-        self.wakeup = listen_to_signals()
+        self.link = SupervisorLink(run_dir, self.record)
+        self.end_request = EndRequest(stop_grace_s(self.record))
+        self.process = TrainingProcess(self.record["log"], self.link, self.end_request, listen_to_signals())
+        self.recovery: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
         """Run the training and return the exit code of this program."""
-        if not self.take_lease():
+        if not self.link.take_lease():
             return EXIT_REFUSED
         tail = None
         try:
             self.record.pop("token", None)
-            self.note(started_at=time.time(), supervisor_pid=os.getpid())
+            kills = memory_events.count_kills()
+            self.note(started_at=time.time(), supervisor_pid=os.getpid(), memory_kills_before=kills)
             run_header.write(self.record)
             tail = show_log(self.record)
             exit_code, reason = self.train()
@@ -74,192 +65,40 @@ class Supervisor:
         self.end(exit_code, reason, tail)
         return 0
 
-    # The guard
-
-    def take_lease(self) -> bool:
-        """Take the lease over from the launch; say on standard error why not."""
-        try:
-            self.link = guard_link.connect()
-            reply = self.link.request("run", **self.lease_request())
-        except GuardGone as error:
-            reply = {"ok": False, "holder": None, "error": str(error)}
-        if not reply["ok"]:
-            print(f"the guard refused the run: {reply}", file=sys.stderr, flush=True)
-        return bool(reply["ok"])
-
-    def lease_request(self) -> dict[str, Any]:
-        """Return what the guard needs to know of this run."""
-        names = ("run_id", "when_done", "max_hours", "stop_grace_s")
-        run = {name: self.record.get(name) for name in names}
-        run.update(run_dir=self.run_dir, kit=os.path.dirname(os.path.abspath(__file__)))
-        run.update(elapsed_s=time.monotonic() - self.launched_at)
-        return {"token": self.record.get("token"), "pid": os.getpid(), "run": run}
-
-    def tell_guard(self, op: str, **fields: object) -> bool:
-        """Send a request; a guard that is gone is looked for later."""
-        if self.link is None:
-            return False
-        try:
-            return bool(self.link.request(op, **fields)["ok"])
-        except GuardGone:
-            self.lose_guard()
-            return False
-
-    def lose_guard(self) -> None:
-        """Note that the guard is gone; look for its successor at once."""
-        if self.link is not None:
-            self.link.close()
-        self.link, self.link_lost_at, self.next_try_at = None, time.monotonic(), 0.0
-
-    def look_for_guard(self) -> None:
-        """Try once to hold the lease again: often in the first seconds, then each second.
-
-        boot.sh starts the guard again at once. Where there is no boot.sh, the kit's guard is started.
-        """
-        now = time.monotonic()
-        assert self.link_lost_at is not None
-        lost_for_s = now - self.link_lost_at
-        self.next_try_at = now + (0.05 if lost_for_s < reconnect_s() else 1.0)
-        if lost_for_s > START_GUARD_AFTER_S and not self.guard_started:
-            self.guard_started = True
-            guard_link.start_guard()
-        try:
-            link = guard_link.connect()
-            if link.request("run", again=True, **self.lease_request())["ok"]:
-                self.link = link
-                self.tell_guard("training", pgid=self.pgid or 0)
-            else:
-                link.close()
-                self.next_try_at = now + 1.0
-        except GuardGone:
-            pass
-
-    def wait_for_guard(self) -> None:
-        """Look for the guard until it answers or 10 s have passed since it was lost."""
-        while self.link is None and self.link_lost_at is not None:
-            self.look_for_guard()
-            if self.link is None:
-                if time.monotonic() - self.link_lost_at > reconnect_s():
-                    return
-                time.sleep(0.05)
-
-    # The training
-
     def train(self) -> tuple[int, str]:
         """Prepare the environment, run the training; return its exit code and the reason of its end."""
         command = list(self.record["command"])
         environ = training_environ.build(self.record.get("script_env") or {})
         if self.record.get("requirements"):
             result = os.path.join(container_directory(), "environment.result")
-            exit_code = self.run_step(environment_command(self.run_dir, result), environ, "/")
-            if exit_code != 0 or self.end_reason is not None:
-                return exit_code or ENDED_EARLY, self.end_reason or "environment failed"
+            exit_code = self.process.run(environment_command(self.run_dir, result), environ, "/")
+            if exit_code != 0 or self.end_request.reason is not None:
+                return exit_code or ENDED_EARLY, self.end_request.reason or "environment failed"
             command[0] = read_text(result)
             training_environ.put_first(environ, command[0])
-        if self.end_reason is not None:
-            return ENDED_EARLY, self.end_reason
+        if self.end_request.reason is not None:
+            return ENDED_EARLY, self.end_request.reason
         self.note(training_started_at=time.time())
-        exit_code = self.run_step(command, environ, self.record["clone"])
-        return exit_code, self.end_reason or own_reason(exit_code)
+        self.tell_recovery()
+        exit_code = self.process.run(command, environ, self.record["clone"])
+        return exit_code, self.end_request.reason or own_reason(exit_code)
 
-    def run_step(self, command: list[str], environ: dict[str, str], directory: str) -> int:
-        """Run a program with its output to the log; return its exit code."""
-        log = os.open(self.record["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    def tell_recovery(self) -> None:
+        """Start telling whoever is to be notified that the training goes on, if a run before it was lost."""
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        except OSError as error:
-            run_record.append(self.record["log"], os.fsencode(f"podtasks: cannot start {command}: {error}\n"))
-            return 126 if isinstance(error, PermissionError) else 127
-        finally:
-            os.close(log)
-        self.pgid = process.pid
-        prefer_when_memory_ends(process.pid)
-        self.tell_guard("training", pgid=process.pid)
+            if self.record.get("checkpoint"):
+                self.recovery = notifications.start("recovered", self.run_dir)
+        except Exception:  # whatever it is, the training must begin
+            traceback.print_exc()
+
+    def note_recovery(self) -> None:
+        """Note what came of that; by now it has had the whole training's time."""
         try:
-            return self.watch(process)
-        finally:
-            run_record.kill_group(process.pid)
-
-    def watch(self, process: subprocess.Popen[bytes]) -> int:
-        """Wait until the program has ended and return its exit code, 128 + signal when one killed it."""
-        if self.end_reason is not None:
-            send(os.killpg, process.pid, signal.SIGTERM)
-        while process.poll() is None:
-            self.wait_for_news(process.pid)
-        self.let_group_end(process.pid)
-        return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-    def let_group_end(self, pgid: int) -> None:
-        """Give what the program left behind a moment to end by itself: the rest of an asked end's time."""
-        if self.kill_at is None:
-            for pid in run_record.group_members(pgid):
-                send(os.kill, pid, signal.SIGTERM)
-            self.kill_at = time.monotonic() + leftover_grace_s()
-        while run_record.group_members(pgid) and time.monotonic() < self.kill_at:
-            self.wait_for_news(pgid, 0.02)
-        if self.end_reason is None:
-            self.kill_at = None
-
-    def wait_for_news(self, pgid: int, at_most_s: float | None = None) -> None:
-        """Wait for a signal, for the guard or for a deadline, and act on it."""
-        waiting_for = [self.wakeup] if self.link is None else [self.wakeup, self.link.fileno()]
-        ready, _, _ = select.select(waiting_for, [], [], self.time_left_s(at_most_s))
-        if self.wakeup in ready:
-            for number in os.read(self.wakeup, 4096):
-                self.heed_signal(number, pgid)
-        if self.link is not None and self.link.fileno() in ready:
-            self.heed_guard(pgid)
-        if self.link is None and time.monotonic() >= self.next_try_at:
-            self.look_for_guard()
-        if self.kill_at is not None and time.monotonic() >= self.kill_at:
-            send(os.killpg, pgid, signal.SIGKILL)
-            self.kill_at = time.monotonic() + 1.0
-
-    def time_left_s(self, at_most_s: float | None) -> float | None:
-        """Return the seconds to the next deadline, None when there is none."""
-        times = [self.kill_at, self.next_try_at if self.link is None else None]
-        left = [max(0.0, at - time.monotonic()) for at in times if at is not None]
-        return min([*left, *([] if at_most_s is None else [at_most_s])], default=None)
-
-    def heed_signal(self, number: int, pgid: int) -> None:
-        """End the run on a signal that asks for it."""
-        if number in END_SIGNALS:
-            grace_s = platform_grace_s() if number == signal.SIGTERM else self.stop_grace_s()
-            self.ask_to_end(END_SIGNALS[signal.Signals(number)], grace_s, pgid)
-
-    def heed_guard(self, pgid: int) -> None:
-        """End the run when the guard says so; note a guard that is gone."""
-        assert self.link is not None
-        try:
-            for event in self.link.take_events():
-                if event["event"] == "end":
-                    self.ask_to_end(str(event["reason"]), self.stop_grace_s(), pgid)
-        except GuardGone:
-            self.lose_guard()
-
-    def ask_to_end(self, reason: str, grace_s: float, pgid: int) -> None:
-        """Send SIGTERM to the training the first time; a later request can only shorten its time."""
-        kill_at = time.monotonic() + grace_s
-        if self.end_reason is None:
-            self.end_reason, self.kill_at = reason, kill_at
-            send(os.killpg, pgid, signal.SIGTERM)
-        elif self.kill_at is not None:
-            self.kill_at = min(self.kill_at, kill_at)
-
-    def stop_grace_s(self) -> float:
-        """Return how long the training may take to end."""
-        grace_s = self.record.get("stop_grace_s")
-        return 30.0 if grace_s is None else float(grace_s)
-
-    # The end
+            told = None if self.recovery is None else notifications.finish("recovered", self.recovery, 1)
+            if told is not None:
+                run_record.note_told(self.run_dir, told)
+        except Exception:  # whatever it is, the run must end
+            traceback.print_exc()
 
     def note(self, **fields: object) -> None:
         """Write fields to the record; a volume that refuses costs the record, not the run."""
@@ -271,30 +110,22 @@ class Supervisor:
 
     def end(self, exit_code: int, reason: str, tail: subprocess.Popen[bytes] | None) -> None:
         """Write footer and record, tell the guard; stop the pod here when there is no guard."""
+        self.note_recovery()
         try:
-            run_record.finish(self.run_dir, exit_code, reason)
+            run_record.finish_and_tell(self.run_dir, exit_code, reason)
         except Exception:  # whatever it is, the pod must stop
             traceback.print_exc()
         if tail is not None:
             tail.kill()
-        if self.link is not None and self.tell_guard("ended", exit_code=exit_code, reason=reason):
-            return
-        self.wait_for_guard()
-        if not self.tell_guard("ended", exit_code=exit_code, reason=reason):
+        if not self.link.tell_end(exit_code, reason):
             print("no guard: the supervisor stops the pod itself", file=sys.stderr, flush=True)
             stop_pod.stop(str(self.record.get("when_done") or "stop"), say_to_stderr)
 
 
-def listen_to_signals() -> int:
-    """Return a descriptor that tells of each signal by a byte; none interrupts what runs."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in (*END_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, lambda _number, _frame: None)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return reader
+def stop_grace_s(record: dict[str, Any]) -> float:
+    """Return how long the training may take to end."""
+    grace_s = record.get("stop_grace_s")
+    return 30.0 if grace_s is None else float(grace_s)
 
 
 def show_log(record: dict[str, Any]) -> subprocess.Popen[bytes] | None:
@@ -315,12 +146,6 @@ def environment_command(run_dir: str, result: str) -> list[str]:
     return [sys.executable, program, run_dir, result]
 
 
-def prefer_when_memory_ends(pid: int) -> None:
-    """Have the kernel kill the training rather than what watches it. Linux: proc_pid_oom_score_adj(5)."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("500")
-
-
 def own_reason(exit_code: int) -> str:
     """Return the reason of an end nobody asked for."""
     if exit_code <= 128:
@@ -330,27 +155,6 @@ def own_reason(exit_code: int) -> str:
     except ValueError:
         return "failed"
     return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
-
-
-def send(kill: Callable[[int, int], None], pid: int, number: int) -> None:
-    """Send a signal to a process or, with os.killpg, to a group, if there still is one."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        kill(pid, number)
-
-
-def platform_grace_s() -> float:
-    """Return how long the training may take once the platform ends the pod."""
-    return float(read_setting("PODTASKS_PLATFORM_GRACE_S", str(PLATFORM_GRACE_S)))
-
-
-def leftover_grace_s() -> float:
-    """Return how long what a training leaves running may take to end."""
-    return float(read_setting("PODTASKS_LEFTOVER_GRACE_S", "2"))
-
-
-def reconnect_s() -> float:
-    """Return how long a guard that is gone is waited for."""
-    return float(read_setting("PODTASKS_RECONNECT_S", "10"))
 
 
 def read_text(path: str) -> str:

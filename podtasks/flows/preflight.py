@@ -133,6 +133,7 @@ def build_launch(
         when_done=settings.when_done,
         max_hours=settings.max_hours,
         stop_grace_s=settings.stop_grace_s,
+        notify=settings.notify,
     )
 
 

@@ -34,6 +34,7 @@ class Launch:
         words: the training command without its interpreter and without the resume flag.
         resume_args: shell words that tell the script to resume; `{checkpoint}` stands for the path.
         max_hours: how long the run may take before the pod is stopped.
+        notify: the address or shell command that hears of the run's end, which may be secret.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class Launch:
     max_hours: float
     stop_grace_s: float
     logging_dir: str | None = None
+    notify: str | None = field(default=None, repr=False)
 
 
 def build_run_id(config: str, commit: str, now: datetime.datetime) -> str:
@@ -113,6 +115,7 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "max_hours": launch.max_hours,
         "stop_grace_s": launch.stop_grace_s,
         "token": token,
+        "notify": launch.notify,
         "volume": launch.volume,
     }
 

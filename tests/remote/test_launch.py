@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,17 +72,13 @@ def test_a_running_session_is_refused_by_name_and_goes_on(pod: FakePod) -> None:
 
 
 def test_a_live_supervisor_the_guard_does_not_know_is_refused_too(pod: FakePod) -> None:
-    guard = pod.start_guard()
-    pod.launch(WAITING, run_id="first")
-    pod.wait_for_log(b"begun")
-    guard.kill()
-    guard.wait()
-    supervisor = int((pod.directory / "supervisor.pid").read_text())
-    os.kill(supervisor, signal.SIGSTOP)
-    (pod.directory / "lease.json").unlink()
     pod.start_guard()
+    program = pod.root / "supervise.py"
+    program.write_text("import time; time.sleep(1000)\n")
+    supervisor = pod.start([sys.executable, str(program)])
+    (pod.directory / "supervisor.pid").write_text(f"{supervisor.pid}\n")
     answer = refuse(pod, pod.request("pass", run_id="second"))
-    assert str(supervisor) in answer["detail"]
+    assert str(supervisor.pid) in answer["detail"]
 
 
 def test_without_a_guard_nothing_is_launched(pod: FakePod) -> None:

@@ -99,7 +99,14 @@ def test_the_header_tells_what_runs(pod: FakePod, fields: dict[str, object], lin
     ("script", "exit_code", "reason", "footer"),
     [
         ("raise SystemExit(7)", 7, "failed", b"EXIT_CODE=7\n"),
-        ("1 / 0", 1, "failed", b"ZeroDivisionError: division by zero\nEXIT_CODE=1\n"),
+        (
+            "1 / 0",
+            1,
+            "failed",
+            b"/train.py\", line 1, in <module>\n  | 1 / 0\n  | ZeroDivisionError: division by zero\n"
+            b"TRY: The last lines of the traceback show where; commit the correction and run inv train again.\n"
+            b"EXIT_CODE=1\n",
+        ),
         (
             "import os; os.kill(os.getpid(), 9)",
             137,
@@ -208,7 +215,10 @@ def test_a_signal_ends_the_training_gently(pod: FakePod, number: int, reason: st
     os.kill(supervisor(pod), number)
     record = pod.wait_for_end(answer["run_dir"])
     assert (record["exit_code"], record["reason"]) == (3, reason)
-    assert pod.log().endswith(f"begun\nsaving\nENDED: {reason}\nEXIT_CODE=3\n".encode())
+    kind = "preempted" if number == signal.SIGTERM else "asked_to_end"
+    assert record["failure"]["kind"] == kind
+    assert f"begun\nsaving\nWHY: {record['failure']['title']}\nTRY: " in pod.log().decode()
+    assert pod.log().endswith(f"\nENDED: {reason}\nEXIT_CODE=3\n".encode())
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
@@ -371,7 +381,9 @@ def test_requirements_that_fail_end_the_run_with_their_exit_code(pod: FakePod) -
     pod.start_guard()
     record = pod.wait_for_end(pod.launch("print('trained')", requirements="requirements.txt")["run_dir"])
     assert (record["exit_code"], record["training_started_at"]) == (9, None)
-    assert pod.log().endswith(b"podtasks: no such package: torhc\nENDED: environment failed\nEXIT_CODE=9\n")
+    assert record["failure"]["kind"] == "pip"
+    assert b"podtasks: no such package: torhc\nWHY: The packages could not be installed.\n" in pod.log()
+    assert pod.log().endswith(b"\nENDED: environment failed\nEXIT_CODE=9\n")
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 

@@ -145,6 +145,14 @@ def test_plan_gives_the_pod_its_identity_without_showing_it(check: Check) -> Non
     assert (env["PODTASKS_NETWORK_VOLUME"], env["PODTASKS_GRACE_MINUTES"]) == ("vol1", "15")
 
 
+def test_plan_takes_along_who_is_to_be_notified_without_showing_it(check: Check) -> None:
+    assert check.plan().launch.notify is None
+    check.settings["notify"] = "https://hooks.example/VERYSECRET"
+    plan = check.plan()
+    assert plan.launch.notify == "https://hooks.example/VERYSECRET"
+    assert "VERYSECRET" not in repr(plan)
+
+
 def test_plan_made_twice_gives_two_host_keys(check: Check) -> None:
     keys = {str(check.plan().spec.env["PODTASKS_HOST_PUBLIC_KEY"]) for _ in range(2)}
     assert len(keys) == 2

@@ -50,6 +50,7 @@ LAUNCH = Launch(
     when_done="stop",
     max_hours=24,
     stop_grace_s=30,
+    notify="https://hooks.example/VERYSECRET",
 )
 
 
@@ -137,6 +138,7 @@ def test_request_to_launch_is_exactly_what_the_pod_expects() -> None:
         "max_hours": 24,
         "stop_grace_s": 30,
         "token": "t0ken",
+        "notify": "https://hooks.example/VERYSECRET",
         "volume": "/workspace",
     }
 

@@ -1,0 +1,50 @@
+"""What a notification says, in one or two sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Reasons of a run that did not come to an end of its own.
+LOST = ("pod lost", "supervisor killed", "SIGTERM: the pod is ending")
+
+
+def event_of(record: dict[str, Any]) -> str:
+    """Return which event the end of a run is: "failed" unless it succeeded or was asked to end."""
+    kind = (record.get("failure") or {}).get("kind")
+    is_well = record.get("exit_code") == 0 and kind is None
+    return "ended" if is_well or kind == "asked_to_end" else "failed"
+
+
+def write(event: str, record: dict[str, Any], lost: dict[str, Any] | None = None) -> str:
+    """Return the text for an event; `lost` is the run that a recovered one takes up again."""
+    run_id = record["run_id"]
+    if event == "recovered":
+        before = f" after {lost['run_id']} ended without its own doing ({lost['reason']})" if lost else ""
+        return f"Run {run_id} goes on from {record['checkpoint']['path']}{before}."
+    exit_code = record.get("exit_code")
+    details = ", ".join(text for text in (f"exit code {exit_code}", _cost(record)) if text)
+    what = {"ended": "has finished" if exit_code == 0 else "was ended", "failed": "failed"}[event]
+    failure = record.get("failure")
+    why = f" {failure['title']}" if failure and event == "failed" else ""
+    return f"Run {run_id} {what}{_duration(record)} ({details}).{why}"
+
+
+def _seconds(record: dict[str, Any]) -> float | None:
+    """Return how long a run took from its launch."""
+    begin, end = record.get("launched_at"), record.get("ended_at")
+    return None if begin is None or end is None else max(0.0, float(end - begin))
+
+
+def _duration(record: dict[str, Any]) -> str:
+    seconds = _seconds(record)
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f" after {seconds:.0f} s"
+    return f" after {minutes} min" if minutes < 60 else f" after {minutes // 60} h {minutes % 60} min"
+
+
+def _cost(record: dict[str, Any]) -> str:
+    seconds, price = _seconds(record), (record.get("pod") or {}).get("usd_per_hour")
+    return "" if seconds is None or not price else f"about ${seconds / 3600 * price:.2f}"
