@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_S = 20
 
 def write_known_hosts(files: ProjectFiles, pod_id: str, host_public_key: str) -> Path:
     """Write the known_hosts file that holds the host key of exactly this pod, and return its path."""
-    safe_name = re.sub(r"[^A-Za-z0-9_-]", "_", pod_id)
+    safe_name = re.sub(r"[^A-Za-z0-9_-]", "_", pod_id) or "_"
     path = files.ensure_state_folder() / "known_hosts" / safe_name
     line = " ".join([HOST_ALIAS, *host_public_key.split()[:2]]) + "\n"
     if not path.is_file() or path.read_text(errors="replace") != line:
@@ -38,6 +38,8 @@ def build_ssh_words(endpoint: SshEndpoint, login: SshLogin, known_hosts_path: Pa
     `-F none` keeps ~/.ssh/config out: pods' addresses are reused. The user's agent is never forwarded.
     """
     options = {
+        # Not -i, which looks for the file before it replaces %%, and then finds none.
+        "IdentityFile": _quoted_path(login.key_path.expanduser()),
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": _quoted_path(known_hosts_path),
         "GlobalKnownHostsFile": "/dev/null",
@@ -52,7 +54,7 @@ def build_ssh_words(endpoint: SshEndpoint, login: SshLogin, known_hosts_path: Pa
         "LogLevel": "ERROR",
         "BatchMode": "no" if tty else "yes",
     }
-    words = [find_program(), "-F", "none", "-p", str(endpoint.port), "-i", _expanded_later(login.key_path.expanduser())]
+    words = [find_program(), "-F", "none", "-p", str(endpoint.port)]
     for name, value in options.items():
         words += ["-o", f"{name}={value}"]
     return [*words, "-t"] if tty else words
@@ -89,9 +91,5 @@ def become(words: Sequence[str]) -> NoReturn:
 
 def _quoted_path(path: Path) -> str:
     """Return a path as one argument of an option. ssh_config(5): several files, tokens with %."""
-    escaped = _expanded_later(path).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _expanded_later(path: Path) -> str:
-    return str(path).replace("%", "%%")

@@ -19,7 +19,7 @@ from podtasks.pure import rsync_output
 from podtasks.pure.errors import PodtasksError, RemoteCommandError, TransportError
 from podtasks.pure.pod import Pod
 from podtasks.pure.rsync_command import build_download_words, build_upload_words
-from podtasks.pure.rsync_output import BytesMoved, FileMoved, explain_failures
+from podtasks.pure.rsync_output import BytesMoved, FileMoved, find_general_reason, parse_complaints
 from podtasks.pure.rsync_parts import RsyncPart, split_download, split_upload
 from podtasks.pure.shell import Raw, command_line
 from podtasks.pure.transfer import LocalFile, ProgressBar, Tally, VolumeFile, merge
@@ -234,7 +234,10 @@ def _judge(
     if outcome.exit_code == 0:
         return {}
     if outcome.exit_code in rsync_output.INCOMPLETE:
-        return explain_failures(find_left(part), outcome.stderr)
+        complaints = parse_complaints(outcome.stderr, (part.source, part.target))
+        general = find_general_reason(outcome.stderr)
+        left = {*find_left(part), *(complaints.keys() & part.sizes.keys())}
+        return {name: complaints.get(name, general) for name in sorted(left)}
     if outcome.exit_code in (rsync_output.INTERRUPTED, -2, -15):
         raise KeyboardInterrupt
     raise RemoteCommandError(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from podtasks.pure.rsync_output import FILE_FORMAT
+from podtasks.pure.rsync_output import FILE_FORMAT, PARTIAL_FOLDER
 from podtasks.pure.rsync_parts import RsyncPart
 
-PARTIAL_FOLDER = ".rsync-partial"
 SILENCE_LIMIT_S = 120
 OPTIONS = (
     # Names reach the other side as they are: no shell there reads them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 # rsync(1), EXIT VALUES: socket, protocol stream, timeouts; 255 is ssh's own.
@@ -13,13 +13,19 @@ LINK_BROKEN = frozenset({10, 12, 30, 35, 255})
 INCOMPLETE = frozenset({3, 11, 23, 24})
 INTERRUPTED = 20
 
+PARTIAL_FOLDER = ".rsync-partial"
+
 # %i what was done (rsync(1), --itemize-changes), %l length, %b bytes on the wire. Only with %b in it does rsync
 # write the line once the file is through, not before.
 FILE_FORMAT = "file %i %l %b %n"
 _FILE = re.compile(rb"file (\S+) (\d+) \d+ (.*)", re.DOTALL)
 _PROGRESS = re.compile(rb"\s*(\d+)\s+\d+%\s")
+# A file in a message: in quotation marks, or at the end.
+_QUOTED = re.compile(r'"(.+?)"(?: ->|: | failed|$)', re.DOTALL)
+_LAST = re.compile(r": ([^:]+)$")
+_TEMPORARY = re.compile(r"\.(.+)\.[A-Za-z0-9]{6}", re.DOTALL)
 _ESCAPE = re.compile(rb"\\#([0-7]{3})")
-_REASON = re.compile(r'(?:.*": |.*failed: |.*: )(.+?)(?: \(\d+\))?$')
+_REASON = re.compile(r'(?:.*": |.*failed: |.*: )(.+?)(?: \(\d+\))?$', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,25 @@ def parse_line(line: bytes) -> FileMoved | BytesMoved | None:
     return BytesMoved(int(moved[1])) if moved else None
 
 
-def explain_failures(names: Iterable[str], stderr: bytes) -> dict[str, str]:
-    """Return for each file that stayed behind why, as far as rsync's messages tell."""
-    lines = [_as_name(line) for line in stderr.splitlines()]
-    complaints = [line for line in lines if line and not line.startswith("rsync error:")]
-    general = _reason(complaints[-1]) if complaints else "rsync gave no reason"
-    return {name: next((_reason(line) for line in complaints if _is_about(line, name)), general) for name in names}
+def parse_complaints(stderr: bytes, roots: Sequence[str]) -> dict[str, str]:
+    """Return for each file that rsync's messages name why it stayed behind.
+
+    Names are those below `roots`, the folders at both ends.
+    """
+    found = {}
+    for line in _complaints(stderr):
+        named = _QUOTED.search(line) or _LAST.search(line)
+        path = named[1] if named else ""
+        for root in roots:
+            path = path[len(root) + 1 :] if path.startswith(f"{root}/") else path
+        found[_without_temporary(path)] = _reason(line)
+    return found
+
+
+def find_general_reason(stderr: bytes) -> str:
+    """Return why files stayed behind of which rsync said nothing: what it said last."""
+    complaints = _complaints(stderr)
+    return _reason(complaints[-1]) if complaints else "rsync gave no reason"
 
 
 def last_words(stderr: bytes) -> str:
@@ -67,16 +86,25 @@ def is_missing_there(exit_code: int, stderr: bytes) -> bool:
     return exit_code == 127 or b"rsync: command not found" in stderr or b"rsync: not found" in stderr
 
 
-def _is_about(line: str, name: str) -> bool:
-    """Return whether a message names this file, or the temporary one that it is received into: .NAME.XXXXXX."""
-    folder, _, last = name.rpartition("/")
-    temporary = f"{folder}/.{last}." if folder else f"/.{last}."
-    return f'/{name}"' in line or f'"{name}"' in line or temporary in line or line.endswith(f": {name}")
+def _complaints(stderr: bytes) -> list[str]:
+    lines = [_as_name(line) for line in stderr.splitlines()]
+    return [line for line in lines if line and not line.startswith("rsync error:")]
+
+
+def _without_temporary(name: str) -> str:
+    """Return a file's own name for what it is received into: .NAME.XXXXXX, or the folder for partial files."""
+    folder, slash, last = name.rpartition("/")
+    if folder == PARTIAL_FOLDER or folder.endswith(f"/{PARTIAL_FOLDER}"):
+        return f"{folder[: -len(PARTIAL_FOLDER)]}{last}"
+    temporary = _TEMPORARY.fullmatch(last)
+    return f"{folder}{slash}{temporary[1]}" if temporary else name
 
 
 def _reason(line: str) -> str:
     if line.startswith("file has vanished"):
         return "it vanished meanwhile"
+    if "could not make way" in line or line.startswith("cannot delete non-empty directory"):
+        return "a folder with files is in its place"
     found = _REASON.match(line)
     return found[1] if found else line
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,10 @@ class Interrupted(BaseException):
     """Stands for Ctrl+C, which pytest would take for its own."""
 
 
-def make_helper(pod_id: str = "cpu1", **changes: object) -> Pod:
+def make_helper(pod_id: str = "cpu1", **changes: Any) -> Pod:  # noqa: ANN401
     env = {"PODTASKS_PROJECT": "", "PODTASKS_HELPER": "demo"}
-    return make_pod(pod_id, **{"env": env, "gpu": "", "gpu_count": 0, "usd_per_hour": 0.06, **changes})
+    fields: dict[str, Any] = {"env": env, "gpu": "", "gpu_count": 0, "usd_per_hour": 0.06, **changes}
+    return make_pod(pod_id, **fields)
 
 
 def holding(guard_holds: int = 1) -> FakeProcess:
