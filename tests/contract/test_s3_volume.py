@@ -221,9 +221,7 @@ def test_an_interrupted_download_goes_on_where_it_was(
     assert not (target / s3_download.PARTIAL_FOLDER).exists()
 
 
-def test_a_beginning_of_another_content_is_not_built_upon(
-    volume: S3Volume, folder: Path, tmp_path: Path
-) -> None:
+def test_a_beginning_of_another_content_is_not_built_upon(volume: S3Volume, folder: Path, tmp_path: Path) -> None:
     (folder / "x").write_bytes(b"right" * 1000)
     (file,) = volume.list_files(folder.name)
     partial = tmp_path / "home" / s3_download.PARTIAL_FOLDER / s3_download._partial_name(file)
