@@ -1,0 +1,174 @@
+"""`inv sync-data`: which way, what is asked before anything is rented or deleted, and what is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows import data, transfer_way
+from podtasks.flows.data import DataSync, SyncRequest
+from podtasks.flows.transfer_way import SshRoute, SshWay
+from podtasks.pure.data_plan import Entry
+from podtasks.pure.errors import UsageError
+from podtasks.pure.settings import Settings
+from tests.unit.fake_volume import FakeVolume
+from tests.unit.fakes import FakeClock, FakeReporter, StrictApi, make_cloud
+
+
+@dataclass
+class Setting:
+    """A project with one folder to send, and what it was asked."""
+
+    folder: Path
+    report: FakeReporter = field(default_factory=FakeReporter)
+    questions: list[str] = field(default_factory=list)
+    answer: bool = True
+    consents: int = 0
+
+    def sync(self, **request: Any) -> DataSync:  # noqa: ANN401
+        entry = Entry("audio", self.folder / "audio", "data/audio")
+        return DataSync(
+            SyncRequest([entry], **{"via": "auto", **request}),
+            make_cloud(StrictApi(), self.folder),
+            Settings(),
+            ProjectFiles(self.folder),
+            self.report,
+            FakeClock(),
+            self._consent,
+            self._confirm,
+        )
+
+    def _consent(self) -> None:
+        self.consents += 1
+
+    def _confirm(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.answer
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio/a").write_bytes(b"1")
+    return Setting(tmp_path)
+
+
+@pytest.fixture
+def volume(monkeypatch: pytest.MonkeyPatch) -> FakeVolume:
+    volume = FakeVolume({"data/audio/a": b"1", "data/audio/old": b"22", "data/other": b"3"})
+    monkeypatch.setattr(data, "choose_s3", lambda *_: volume)
+    return volume
+
+
+def test_the_first_line_says_that_nothing_is_billed(setting: Setting, volume: FakeVolume) -> None:
+    synced = setting.sync().run()
+    assert setting.report.steps[0] == "by the S3 API: no pod, nothing billed"
+    assert (synced.arrived[0].there_files, synced.arrived[0].there_bytes) == (1, 1)
+    assert (volume.deleted, setting.questions, setting.consents) == ([], [], 0)
+
+
+def test_deleting_shows_the_list_and_asks(setting: Setting, volume: FakeVolume) -> None:
+    setting.sync(delete=True).run()
+    assert setting.questions == ["Delete these 1 files on the volume?"]
+    assert "1 files (2 B) on the volume are not in audio:" in setting.report.steps
+    assert "data/audio/old" in setting.report.notes
+    assert volume.deleted == ["data/audio/old"]
+
+
+def test_no_means_that_nothing_is_deleted(setting: Setting, volume: FakeVolume) -> None:
+    setting.answer = False
+    setting.sync(delete=True).run()
+    assert volume.deleted == []
+
+
+def test_yes_deletes_without_asking(setting: Setting, volume: FakeVolume) -> None:
+    setting.sync(delete=True, yes=True).run()
+    assert (volume.deleted, setting.questions) == (["data/audio/old"], [])
+
+
+def test_an_empty_folder_here_empties_none_there(setting: Setting, volume: FakeVolume) -> None:
+    (setting.folder / "audio/a").unlink()
+    setting.sync(delete=True).run()
+    assert (volume.deleted, setting.questions) == ([], [])
+    assert any("audio is empty here" in note for note in setting.report.notes)
+    setting.sync(delete=True, yes=True).run()
+    assert volume.deleted == ["data/audio/a", "data/audio/old"]
+
+
+def test_a_folder_that_could_not_all_be_read_deletes_nothing(setting: Setting, volume: FakeVolume) -> None:
+    (setting.folder / "audio/dangling").symlink_to("nowhere")
+    synced = setting.sync(delete=True, yes=True).run()
+    assert volume.deleted == []
+    assert [why for _, why in synced.failures] == ["it is a link to nothing"]
+
+
+def test_a_deleted_file_is_sent_again_when_it_comes_back(setting: Setting, volume: FakeVolume) -> None:
+    (setting.folder / "audio/old").write_bytes(b"22")
+    setting.sync().run()
+    (setting.folder / "audio/old").rename(setting.folder / "kept")
+    setting.sync(delete=True, yes=True).run()
+    (setting.folder / "kept").rename(setting.folder / "audio/old")
+    setting.sync().run()
+    assert volume.sent == ["data/audio/old"]
+
+
+def test_a_preview_changes_nothing(setting: Setting, volume: FakeVolume) -> None:
+    before = dict(volume.files)
+    (expected,) = setting.sync(delete=True).preview()
+    assert (expected.confirmed_files, [file.place for file in expected.extra]) == (0, ["data/audio/old"])
+    assert (volume.files, volume.sent, setting.questions) == (before, [], [])
+    setting.sync().run()
+    assert setting.sync().preview()[0].confirmed_files == 1
+
+
+def test_ctrl_c_says_how_far_it_got(setting: Setting, volume: FakeVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object, progress: Any, **more: object) -> None:  # noqa: ANN401
+        assert more
+        progress.add(files=1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(volume, "upload", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        setting.sync().run()
+    assert setting.report.notes == ["1 of 1 files are on the volume; the same command goes on from there"]
+
+
+@pytest.fixture
+def carrier(monkeypatch: pytest.MonkeyPatch) -> FakeVolume:
+    carrier = FakeVolume()
+
+    @contextmanager
+    def open_route(*_: object) -> Iterator[SshRoute]:
+        yield SshRoute(carrier, None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(data, "choose_s3", lambda *_: None)
+    monkeypatch.setattr(data, "open_ssh_route", open_route)
+    return carrier
+
+
+@pytest.mark.parametrize("rents", [True, False])
+def test_over_ssh_the_price_is_told_and_agreed_to_before_a_pod_is_rented(
+    setting: Setting, carrier: FakeVolume, monkeypatch: pytest.MonkeyPatch, rents: bool
+) -> None:
+    way = SshWay("over SSH to a CPU pod at $0.08/h", makes_pod=True, rents=rents)
+    monkeypatch.setattr(data, "find_ssh_way", lambda *_: way)
+    setting.sync(via="ssh").run()
+    assert (setting.report.steps[0], setting.consents) == (way.text, int(rents))
+    assert carrier.sent == ["data/audio/a"]
+    setting.sync(via="ssh").preview()
+    assert setting.consents == int(rents)
+
+
+def test_the_s3_way_is_taken_where_there_is_one(tmp_path: Path) -> None:
+    cloud = make_cloud(StrictApi(), tmp_path)
+    assert transfer_way.choose_s3("auto", cloud) is None
+    with pytest.raises(UsageError, match="there are no S3 keys"):
+        transfer_way.choose_s3("s3", cloud)
+    with pytest.raises(UsageError, match="did you mean ssh"):
+        transfer_way.require_via("shh")
