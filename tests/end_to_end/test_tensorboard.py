@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import shutil
@@ -102,7 +103,7 @@ def test_the_scalars_of_the_demo_are_drawn_in_a_browser(project: TrainingProject
         accuracy = [float(text) for text in cards["eval/accuracy"] if re.fullmatch(r"0\.\d+", text)]
         assert any(abs(value - float(logged[0])) < 1e-3 for value in accuracy), (logged, cards)
         for tag in sorted(TAGS):
-            browser.wait_until(lambda tag=tag: drawn_share(browser, tag) > 0.5, f"the line of {tag}")
+            browser.wait_until(functools.partial(is_drawn, browser, tag), f"the line of {tag}")
         picture = browser.keep_screenshot("tensorboard.png")
         browser.driver.execute_script("document.querySelectorAll('line-chart canvas').forEach(line => line.remove())")
         assert drawn_share(browser, "train/loss") < 0.1, "what was seen was not the line"
@@ -131,6 +132,10 @@ def wait_for_cards(browser: Browser) -> dict[str, list[str]]:
         return cards if set(cards) >= TAGS and all(map(any, cards.values())) else {}
 
     return browser.wait_until(read, f"the cards {sorted(TAGS)}")
+
+
+def is_drawn(browser: Browser, tag: str) -> bool:
+    return drawn_share(browser, tag) > 0.5
 
 
 def drawn_share(browser: Browser, tag: str) -> float:

@@ -78,9 +78,13 @@ def test_hostile_names_are_names(event_files: object, tmp_path: Path, name: str)
 def test_links_are_followed_and_loops_end(event_files: object, tmp_path: Path) -> None:
     put_event_file(tmp_path / "elsewhere")
     (tmp_path / "clone/logs").mkdir(parents=True)
-    (tmp_path / "clone/logs/again").symlink_to(tmp_path / "clone")
+    deep = tmp_path / "clone/logs" / "/".join("d" * 20)
+    deep.mkdir(parents=True)
+    # Without an eye on where it has been, a search would meet half a million folders before the last one.
+    for name in ("again", "more"):
+        (tmp_path / "clone/logs" / name).symlink_to(tmp_path / "clone/logs")
     assert choose(event_files, tmp_path, "logs", None) == ("clone/logs", False)
-    (tmp_path / "clone/logs/there").symlink_to(tmp_path / "elsewhere")
+    (deep / "there").symlink_to(tmp_path / "elsewhere")
     assert choose(event_files, tmp_path, "logs", None) == ("clone/logs", True)
 
 

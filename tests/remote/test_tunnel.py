@@ -111,6 +111,24 @@ def test_many_connections_at_once_arrive_whole_both_ways(
     tunnel.close()
 
 
+def test_end_of_what_one_side_sends_reaches_the_other_which_may_still_answer(
+    shell: PodShell, listener: local_port.Listener
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        tunnel = shell.forward(listener, server.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", local_port.port_of(listener)), timeout=10) as client:
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            connection, _ = server.accept()
+            with connection, connection.makefile("rb") as asked:
+                connection.settimeout(10)
+                assert asked.read() == b"question"
+                connection.sendall(b"answer")
+            with client.makefile("rb") as answered:
+                assert answered.read() == b"answer"
+        tunnel.close()
+
+
 def test_client_that_leaves_early_disturbs_nobody(
     shell: PodShell, server: http.server.ThreadingHTTPServer, listener: local_port.Listener
 ) -> None:

@@ -301,9 +301,8 @@ def test_named_configuration_without_fetched_files_is_said(tmp_path: Path) -> No
 
 
 def test_browser_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: shown.append(url) is None)
-    assert open_page("http://127.0.0.1:1/")
-    assert shown == ["http://127.0.0.1:1/"]
-    monkeypatch.setattr(webbrowser, "open", bool)
-    assert not open_page("")
+    page = "http://127.0.0.1:1/"
+    monkeypatch.setattr(webbrowser, "open", {page: True}.__getitem__)
+    assert open_page(page)
+    monkeypatch.setattr(webbrowser, "open", {page: False}.__getitem__)
+    assert not open_page(page)
