@@ -171,7 +171,7 @@ def _billed_parts(
         ("network volumes", sum(day.storage_usd for day in by_day.values())),
     ]
     always = ("runs, from launch to end", "network volumes")
-    return tuple((name, usd) for name, usd in parts if name in always or abs(usd) >= 0.00005)
+    return tuple((name, usd) for name, usd in parts if usd or name in always)
 
 
 def _pod_id(record: Mapping[str, Any]) -> str:

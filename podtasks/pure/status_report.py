@@ -39,7 +39,8 @@ def build_status(
     record = answer.get("run") if asked else last_run
     runs = pod is not None and pod.status is PodStatus.RUNNING
     guard = answer.get("guard") or {}
-    run = _describe_run(record, now, can_run=runs, source="pod" if asked else source) if record else None
+    can_run = runs and _may_hold(guard, record)
+    run = _describe_run(record, now, can_run=can_run, source="pod" if asked else source) if record else None
     return {
         "cloud": cloud,
         "time": now,
@@ -53,6 +54,13 @@ def build_status(
         "grace_left_s": guard.get("grace_left_s"),
         "helper_pods": [{"id": helper.id, "usd_per_hour": helper.usd_per_hour} for helper in helpers],
     }
+
+
+def _may_hold(guard: Mapping[str, Any], record: Mapping[str, Any] | None) -> bool:
+    """Return whether the run can be the one that runs: not where the guard names another one, or none."""
+    if "lease" not in guard or record is None:
+        return True
+    return bool((guard["lease"] or {}).get("run_id") == record.get("run_id"))
 
 
 def _describe_pod(pod: Pod, silence: str, now: float) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def logs(
 
     project = open_project(c, {"cloud": cloud})
     require_via(via)
-    wanted = parse_count("lines", lines or "100")
+    wanted = parse_count("lines", lines or "100", example=50)
     request = LogRequest(run, None if follow and not lines else wanted, start, via, time.time())
     account = project.open_existing_cloud()
     if account is None:

@@ -34,7 +34,7 @@ def gpus(c: Context, count: str = "", all: bool = False, json: bool = False, clo
     from podtasks.pure.gpu_market import describe_market
 
     project = open_project(c, {"cloud": cloud})
-    gpu_count = parse_count("count", count, least=1) if count else project.settings.gpu_count
+    gpu_count = parse_count("count", count, example=2, least=1) if count else project.settings.gpu_count
     project.introduce_cloud()
     account = open_cloud(
         project.settings, project.identity, project.files, project.console, project.clock, to_launch=False
@@ -79,7 +79,7 @@ def cost(c: Context, days: str = "7", json: bool = False, cloud: str = "") -> No
     from podtasks.pure.costs import describe_costs
 
     project = open_project(c, {"cloud": cloud})
-    wanted = parse_count("days", days, least=1)
+    wanted = parse_count("days", days, example=30, least=1)
     if wanted > MOST_DAYS:
         raise UsageError(f"--days {days} is more than {MOST_DAYS}.", next_step=f"--days {MOST_DAYS}")
     account = project.open_existing_cloud()

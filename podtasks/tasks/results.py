@@ -12,11 +12,11 @@ CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
 JSON_HELP = {"json": "print one JSON document instead (docs/json.md)"}
 
 
-def parse_count(flag: str, text: str, least: int = 0) -> int:
+def parse_count(flag: str, text: str, *, example: int, least: int = 0) -> int:
     """Return a number as the user typed it behind --`flag`. Raises UsageError for anything but a whole number."""
     if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < least:
-        wanted = f" of {flag}" if least == 0 else f" of {flag}: at least {least}"
-        raise UsageError(f"--{flag} {text} is not a number{wanted}.", next_step=f"--{flag} 50")
+        above = f" of at least {least}" if least else ""
+        raise UsageError(f"--{flag} {text} is not a whole number{above}.", next_step=f"--{flag} {example}")
     return int(text)
 
 

@@ -18,7 +18,7 @@ def runs(c: Context, limit: str = "20", json: bool = False, cloud: str = "") -> 
     from podtasks.pure.run_table import describe_runs
 
     project = open_project(c, {"cloud": cloud})
-    wanted = parse_count("limit", limit, least=1)
+    wanted = parse_count("limit", limit, example=50, least=1)
     account = project.open_existing_cloud()
     name = project.settings.project
     history = read_history(account, name, project.files, project.console, wanted)

@@ -26,7 +26,7 @@ def status(c: Context, lines: str = "3", json: bool = False, cloud: str = "") ->
     from podtasks.pure.status_text import render_status
 
     project = open_project(c, {"cloud": cloud})
-    wanted = parse_count("lines", lines)
+    wanted = parse_count("lines", lines, example=10)
     account = project.open_existing_cloud()
     told = _read(project, account, wanted) if account else _read_here(project)
     if json:

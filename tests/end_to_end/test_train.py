@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.git_daemon import GitDaemon
 from tests.end_to_end.project import TrainingProject
 
@@ -80,6 +82,11 @@ def test_failing_script_gives_its_exit_code_and_stops_the_pod(project: TrainingP
     assert "EXIT_CODE=7" in project.log
     assert "Traceback" not in done.stderr
     assert project.running_pods() == []
+    assert "on RunPod it would have cost about" in done.stderr
+    status, runs = json.loads(project.inv("status", "--json").stdout), project.inv("runs").stdout.splitlines()
+    assert (status["run"]["exit_code"], status["run"]["state"]) == (7, "ended")
+    assert status["run"]["failure"]["title"] in done.stdout, "the log says why, as the status does"
+    assert re.split(" {2,}", runs[1])[3:5] == ["7", status["run"]["failure"]["title"]]
 
 
 def test_no_follow_returns_while_training_goes_on(project: TrainingProject) -> None:
@@ -221,7 +228,11 @@ def test_logs_and_status_with_and_without_a_running_pod(project: TrainingProject
     project.train("--no-follow")
     project.wait_for_step(4)
 
+    calls = len(project.ask("calls"))
     status = project.inv("status")
+    assert len(project.ask("calls")) == calls + 1
+    told = json.loads(project.inv("status", "--json", "--lines", "1").stdout)
+    (running,) = json.loads(project.inv("runs", "--json").stdout)["runs"]
     last = project.inv("logs", "--no-follow", "--lines", "1")
     live = project.start("logs")
     project.wait_for(lambda: "step 4" in project.said(), "the log to be shown")
@@ -233,6 +244,13 @@ def test_logs_and_status_with_and_without_a_running_pod(project: TrainingProject
 
     assert "RUNNING" in status.stdout
     assert "training" in status.stdout
+    assert "step 4 of 8 (50%)" in status.stdout
+    assert (told["pod"]["is_billed"], told["run"]["state"], told["log"]["last_lines"][0][:6]) == (
+        True,
+        "training",
+        "step 4",
+    )
+    assert (running["run_id"], running["state"], running["is_fresh"]) == (told["run"]["run_id"], "running", True)
     assert "step 4" in last.stdout
     assert shown == project.log
     assert copy.stdout == shown
@@ -248,13 +266,26 @@ def test_run_that_nobody_watched_can_be_read_afterwards(project: TrainingProject
 
     assert "finished, exit code 0" in status.stdout
     assert logs.stdout == project.log
+    (run,) = json.loads(project.inv("runs", "--json").stdout)["runs"]
+    assert (run["state"], run["exit_code"], run["config"]) == ("ended", 0, "configs/run.yaml")
+    by_pod = project.inv("logs", "--run", run["run_id"], "--lines", "1", "--via", "ssh", "--start")
+    assert by_pod.stdout == "EXIT_CODE=0\n", by_pod.stderr
+    assert project.running_pods() == []
+    unknown = project.inv("logs", "--run", run["run_id"][:-3])
+    assert (unknown.code, unknown.stdout) == (101, "")
+    assert f"did you mean {run['run_id']}?" in unknown.stderr
+    cost = json.loads(project.inv("cost", "--days", "2", "--json").stdout)
+    assert (cost["source"], cost["runs"][0]["cost_usd"]) == ("bills", pytest.approx(run["cost_usd"]))
+    assert sum(part["usd"] for part in cost["parts"]) == pytest.approx(cost["total_usd"])
+    gpus = json.loads(project.inv("gpus", "--json").stdout)
+    assert gpus["chosen"] == "NVIDIA GeForce RTX 4090"
     refused = project.inv("logs", "--lines", "abc")
     assert refused.code == 101
     assert "--lines abc" in refused.stderr
 
 
 def test_looking_does_not_start_a_local_cloud(project: TrainingProject) -> None:
-    for task in ("status", "stop"):
+    for task in ("status", "stop", "runs", "cost"):
         done = project.inv(task)
         assert done.code == 0
         assert "the local cloud does not run" in done.stderr

@@ -16,7 +16,7 @@ from podtasks.pure.errors import ApiUnreachableError
 from podtasks.pure.run import Run
 from podtasks.pure.secret import Secret
 from tests.unit.fake_pod import BROKEN, FakePod
-from tests.unit.fake_volume import FakeVolume
+from tests.unit.fake_reader import FakeReader
 from tests.unit.fakes import STOPPED, World, make_pod
 
 IDS = [f"a-2026112{day}-100000-aaaaaaa" for day in range(5)]
@@ -29,9 +29,9 @@ def files(tmp_path: Path) -> ProjectFiles:
 
 
 @pytest.fixture(autouse=True)
-def volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeVolume:
+def volume(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeReader:
     (tmp_path / "project").mkdir()
-    volume = FakeVolume()
+    volume = FakeReader()
     for number, run_id in enumerate(IDS, start=1):
         volume.add_run(run_id, launched_at=100.0 * number, ended_at=100.0 * number + 50, newest=True)
     for module in (runs, last_run):
@@ -71,7 +71,7 @@ def test_volume_gives_the_newest_of_all_runs(world: World, files: ProjectFiles) 
     assert ids(read(world, files, 2)) == [IDS[4], IDS[3]]
 
 
-def test_ended_runs_are_read_once(world: World, files: ProjectFiles, volume: FakeVolume) -> None:
+def test_ended_runs_are_read_once(world: World, files: ProjectFiles, volume: FakeReader) -> None:
     world.api.on("list_pods", [STOPPED])
     volume.add_run("b-20261130-100000-bbbbbbb", launched_at=900.0)
     assert len(read(world, files).records) == 6
@@ -80,14 +80,14 @@ def test_ended_runs_are_read_once(world: World, files: ProjectFiles, volume: Fak
     assert [place for place, _, _ in volume.reads] == ["runs/b-20261130-100000-bbbbbbb/run.json"]
 
 
-def test_what_may_be_secret_is_not_kept_here(world: World, files: ProjectFiles, volume: FakeVolume) -> None:
+def test_what_may_be_secret_is_not_kept_here(world: World, files: ProjectFiles, volume: FakeReader) -> None:
     world.api.on("list_pods", [STOPPED])
     volume.add_run(IDS[4], ended_at=1.0, script_env={"HF_TOKEN": "s3cret"}, token="s3cret", notify="https://s3cret")
     read(world, files)
     assert "s3cret" not in (files.run_folder(IDS[4]) / "record.json").read_text()
 
 
-def test_hostile_run_ids_are_no_runs(world: World, files: ProjectFiles, volume: FakeVolume) -> None:
+def test_hostile_run_ids_are_no_runs(world: World, files: ProjectFiles, volume: FakeReader) -> None:
     world.api.on("list_pods", [STOPPED])
     for run_id in ("saved", "-rf; $(true)", "line\nbreak"):
         volume.add_run(run_id, ended_at=1.0)
@@ -96,7 +96,7 @@ def test_hostile_run_ids_are_no_runs(world: World, files: ProjectFiles, volume: 
     assert not (files.state_folder / "out").exists()
 
 
-def test_silent_volume_leaves_what_is_known_here(world: World, files: ProjectFiles, volume: FakeVolume) -> None:
+def test_silent_volume_leaves_what_is_known_here(world: World, files: ProjectFiles, volume: FakeReader) -> None:
     world.api.on("list_pods", [STOPPED])
     read(world, files)
     volume.error = ApiUnreachableError("The S3 API is silent.", next_step="wait")
@@ -136,7 +136,7 @@ def test_known_history_joins_what_was_streamed_fetched_and_read(files: ProjectFi
 # The last run
 
 
-def test_last_run_takes_two_reads_of_the_volume(world: World, files: ProjectFiles, volume: FakeVolume) -> None:
+def test_last_run_takes_two_reads_of_the_volume(world: World, files: ProjectFiles, volume: FakeReader) -> None:
     record, source = find_last_run(replace(world.cloud(), s3_keys=KEYS, data_center="EU-RO-1"), files)
     assert record is not None and record["run_id"] == IDS[4]
     assert source == "the volume, by the S3 API"
@@ -151,7 +151,7 @@ def test_last_run_asks_no_api_where_the_data_center_is_not_known(world: World, f
 
 
 def test_last_run_of_a_silent_volume_is_what_is_known_here(
-    world: World, files: ProjectFiles, volume: FakeVolume
+    world: World, files: ProjectFiles, volume: FakeReader
 ) -> None:
     volume.error = ApiUnreachableError("silent", next_step="wait")
     assert find_last_run(replace(world.cloud(), s3_keys=KEYS, data_center="X"), files) == (None, "")

@@ -19,7 +19,7 @@ from podtasks.pure.errors import ApiUnreachableError, UsageError
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Run
 from podtasks.pure.settings import Settings
-from tests.unit.fake_volume import FakeVolume
+from tests.unit.fake_reader import FakeReader
 from tests.unit.fakes import World, make_pod
 
 RUN_ID = "digits-20261123-100000-3f2a1b9"
@@ -33,8 +33,8 @@ class Desk:
 
     world: World
     files: ProjectFiles
-    s3: FakeVolume | None
-    pod_volume: FakeVolume
+    s3: FakeReader | None
+    pod_volume: FakeReader
     shown: list[bytes] = field(default_factory=list)
     borrowed: int = 0
 
@@ -61,11 +61,11 @@ class Desk:
 
 @pytest.fixture
 def desk(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    volume = FakeVolume()
+    volume = FakeReader()
     volume.add_run(RUN_ID, log=b"one\ntwo\nEXIT_CODE=0\n", newest=True, ended_at=900.0)
     desk = Desk(world, ProjectFiles(tmp_path), volume, volume)
 
-    def choose(via: str, cloud: Cloud) -> FakeVolume | None:
+    def choose(via: str, cloud: Cloud) -> FakeReader | None:
         del cloud
         if via == "s3" and desk.s3 is None:
             raise UsageError("There is no S3 API.", next_step="mend that")
@@ -116,7 +116,7 @@ def test_hostile_run_id_is_no_path(desk: Desk) -> None:
 
 
 def test_volume_without_runs_says_how_to_make_one(desk: Desk) -> None:
-    desk.s3 = FakeVolume()
+    desk.s3 = FakeReader()
     with pytest.raises(UsageError, match="no run on the volume yet"):
         desk.show()
 
@@ -164,7 +164,7 @@ def test_running_pod_is_the_way_where_there_is_no_s3(desk: Desk) -> None:
 
 
 def test_ssh_asked_for_goes_by_the_running_pod(desk: Desk) -> None:
-    desk.s3 = FakeVolume()
+    desk.s3 = FakeReader()
     assert desk.show(replace(REQUEST, via="ssh"), make_pod()).startswith(b"one")
 
 

@@ -129,6 +129,19 @@ def test_last_run_without_a_recorded_end_is_not_counted_as_running() -> None:
     assert "state     over; its end was not recorded" in text(None, last_run=RUN, source="x")
 
 
+@pytest.mark.parametrize(
+    ("guard", "state"),
+    [
+        ({"lease": {"run_id": "digits-1"}}, "training"),
+        ({"lease": None}, "unknown"),
+        ({"lease": {"kind": "prepare"}}, "unknown"),
+        ({}, "training"),
+    ],
+)
+def test_run_that_was_lost_with_an_earlier_pod_does_not_seem_to_train(guard: dict[str, Any], state: str) -> None:
+    assert document(make_pod(), {"run": RUN, "guard": guard})["run"]["state"] == state
+
+
 def test_ended_run_of_a_kept_pod_counts_until_its_end_and_has_no_forecast() -> None:
     answer = {"run": ENDED, "progress": {"step": 5, "max_steps": 10, "eta_s": 99}}
     assert "failed, exit code 1, 09:00 XYZ, after 60 min, $0.69" in text(make_pod(), answer)

@@ -15,20 +15,20 @@ from podtasks.flows.stored_logs import (
     read_newest_record,
     read_record,
 )
-from tests.unit.fake_volume import FakeVolume
+from tests.unit.fake_reader import FakeReader
 
 OLD, NEW = "a-20261122-100000-aaaaaaa", "b-20261123-100000-bbbbbbb"
 
 
 @pytest.fixture
-def volume() -> FakeVolume:
-    volume = FakeVolume({"logs/current.log": b"older" + b"mine\nmore\n" + b"newer", "runs/saved/x.patch": b""})
+def volume() -> FakeReader:
+    volume = FakeReader({"logs/current.log": b"older" + b"mine\nmore\n" + b"newer", "runs/saved/x.patch": b""})
     volume.add_run(OLD, log=b"own\n", log_start=0, log_end=5)
     volume.add_run(NEW, newest=True, log_start=5, log_end=15)
     return volume
 
 
-def whole(volume: FakeVolume, run_id: str) -> bytes:
+def whole(volume: FakeReader, run_id: str) -> bytes:
     record = read_record(volume, run_id)
     assert record is not None
     log = find_log(volume, record)
@@ -36,54 +36,54 @@ def whole(volume: FakeVolume, run_id: str) -> bytes:
     return b"".join(read_log(volume, log))
 
 
-def test_runs_are_listed_newest_first_and_saved_edits_are_none(volume: FakeVolume) -> None:
+def test_runs_are_listed_newest_first_and_saved_edits_are_none(volume: FakeReader) -> None:
     assert list_run_ids(volume) == [NEW, OLD]
 
 
-def test_newest_record_takes_two_reads(volume: FakeVolume) -> None:
+def test_newest_record_takes_two_reads(volume: FakeReader) -> None:
     record = read_newest_record(volume)
     assert record is not None and record["run_id"] == NEW
     assert len(volume.reads) == 2
 
 
 @pytest.mark.parametrize("newest", [b"", b"../../etc\n", b"gone\n"])
-def test_no_newest_run_is_none(volume: FakeVolume, newest: bytes) -> None:
+def test_no_newest_run_is_none(volume: FakeReader, newest: bytes) -> None:
     volume.files["runs/newest"] = newest
     assert read_newest_record(volume) is None
 
 
 @pytest.mark.parametrize("run_id", ["", "..", "a/b", "none", "broken", "list"])
-def test_run_that_cannot_be_read_is_none(volume: FakeVolume, run_id: str) -> None:
+def test_run_that_cannot_be_read_is_none(volume: FakeReader, run_id: str) -> None:
     volume.files["runs/broken/run.json"], volume.files["runs/list/run.json"] = b"{", b"[]"
     volume.files["runs/../run.json"] = b"{}"
     assert read_record(volume, run_id) is None
 
 
-def test_log_of_its_own_goes_before_the_slice_of_all_runs(volume: FakeVolume) -> None:
+def test_log_of_its_own_goes_before_the_slice_of_all_runs(volume: FakeReader) -> None:
     assert whole(volume, OLD) == b"own\n"
 
 
-def test_run_without_a_log_of_its_own_has_its_slice(volume: FakeVolume) -> None:
+def test_run_without_a_log_of_its_own_has_its_slice(volume: FakeReader) -> None:
     assert whole(volume, NEW) == b"mine\nmore\n"
 
 
-def test_run_without_an_end_has_the_log_to_its_end(volume: FakeVolume) -> None:
+def test_run_without_an_end_has_the_log_to_its_end(volume: FakeReader) -> None:
     volume.add_run(NEW, log_start=5, log_end=None)
     assert whole(volume, NEW) == b"mine\nmore\nnewer"
 
 
-def test_run_whose_log_was_cut_off_has_what_is_left(volume: FakeVolume) -> None:
+def test_run_whose_log_was_cut_off_has_what_is_left(volume: FakeReader) -> None:
     volume.add_run(NEW, log_start=5, log_end=500)
     assert whole(volume, NEW) == b"mine\nmore\nnewer"
 
 
-def test_run_whose_logs_are_gone_has_none(volume: FakeVolume) -> None:
+def test_run_whose_logs_are_gone_has_none(volume: FakeReader) -> None:
     del volume.files["logs/current.log"]
     assert find_log(volume, {"run_id": NEW, "log_start": 5}) is None
     assert find_log(volume, {"run_id": NEW}) is None
 
 
-def test_long_log_is_read_in_pieces(volume: FakeVolume, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_log_is_read_in_pieces(volume: FakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored_logs, "PIECE_BYTES", 4)
     assert whole(volume, NEW) == b"mine\nmore\n"
     assert [read for read in volume.reads if "current" in read[0]] == [
@@ -93,13 +93,13 @@ def test_long_log_is_read_in_pieces(volume: FakeVolume, monkeypatch: pytest.Monk
     ]
 
 
-def test_log_that_is_shortened_meanwhile_ends(volume: FakeVolume) -> None:
+def test_log_that_is_shortened_meanwhile_ends(volume: FakeReader) -> None:
     assert b"".join(read_log(volume, StoredLog({}, "logs/current.log", 5, 500))) == b"mine\nmore\nnewer"
 
 
 def test_last_lines_of_a_long_log_read_its_end_only() -> None:
     lines = b"".join(b"line %d\n" % number for number in range(200_000))
-    volume = FakeVolume({"logs/current.log": lines})
+    volume = FakeReader({"logs/current.log": lines})
     log = StoredLog({}, "logs/current.log", 0, len(lines))
     assert read_last_lines(volume, log, 2) == b"line 199998\nline 199999\n"
     assert volume.reads == [("logs/current.log", len(lines) - (64 << 10), len(lines) - 1)]
@@ -107,12 +107,12 @@ def test_last_lines_of_a_long_log_read_its_end_only() -> None:
 
 def test_last_lines_reach_further_back_where_lines_are_long() -> None:
     lines = b"x" * 300_000 + b"\n" + b"y" * 300_000 + b"\n"
-    volume = FakeVolume({"log": lines})
+    volume = FakeReader({"log": lines})
     assert read_last_lines(volume, StoredLog({}, "log", 0, len(lines)), 1) == b"y" * 300_000 + b"\n"
     assert len(volume.reads) == 2
 
 
-def test_last_lines_never_reach_into_another_run(volume: FakeVolume) -> None:
+def test_last_lines_never_reach_into_another_run(volume: FakeReader) -> None:
     assert read_last_lines(volume, StoredLog({}, "logs/current.log", 5, 15), 99) == b"mine\nmore\n"
     assert read_last_lines(volume, StoredLog({}, "logs/current.log", 5, 15), 0) == b""
 
