@@ -166,7 +166,8 @@ def test_bills_are_parsed() -> None:
     assert parse_pod_bills({"records": [record]})[0].total_usd == 1.5
     volume = {"startTime": "2026-11-23T00:00:00Z", "networkVolumeId": "v", "totalAmount": 0.25}
     assert parse_volume_bills({"records": [volume]}) == [VolumeBill(TODAY, "v", 0.25)]
-    assert parse_pod_bills({"records": None}) == parse_volume_bills({"records": []}) == []
+    assert parse_pod_bills({"records": None}) == []
+    assert parse_volume_bills({"records": []}) == []
 
 
 @pytest.mark.parametrize("answer", [{}, {"records": [{}]}, {"records": [{"startTime": "soon", "podId": "p"}]}])
