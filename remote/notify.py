@@ -13,7 +13,6 @@ nothing, where there was nothing to tell or it was told before.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -135,13 +134,14 @@ def lacks_certificates(error: Exception) -> bool:
 
 
 def find_certificates() -> ssl.SSLContext | None:
-    """Return the certificates that came with pip or certifi, None where there are none.
+    """Return the certificates that came with certifi or pip, None where there are none.
 
     Installing ca-certificates, as stop_pod.py does, takes longer than a notification may.
     """
-    for name in ("certifi", "pip._vendor.certifi"):
-        with contextlib.suppress(Exception):
-            return ssl.create_default_context(cafile=importlib.import_module(name).where())
+    for folder in sys.path:
+        for package in ("certifi", os.path.join("pip", "_vendor", "certifi")):
+            with contextlib.suppress(OSError):  # ssl.SSLError is one
+                return ssl.create_default_context(cafile=os.path.join(folder, package, "cacert.pem"))
     return None
 
 

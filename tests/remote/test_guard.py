@@ -237,7 +237,9 @@ def test_a_killed_supervisor_has_its_training_killed_its_record_finished_and_the
     wait_until(lambda: not is_running(child), "the training's child to die")
     record = pod.record(str(pod.volume / "runs" / "r-1"))
     assert (record["exit_code"], record["reason"]) == (137, "supervisor killed")
-    assert pod.log() == b"header\nno newline at the end\nENDED: supervisor killed\nEXIT_CODE=137\n"
+    assert record["failure"]["kind"] == "supervisor_killed"
+    assert pod.log().startswith(f"header\nno newline at the end\nWHY: {record['failure']['title']}\nTRY: ".encode())
+    assert pod.log().endswith(b"\nENDED: supervisor killed\nEXIT_CODE=137\n")
 
 
 def test_a_lost_kit_or_a_broken_record_does_not_keep_the_pod(pod: FakePod) -> None:
