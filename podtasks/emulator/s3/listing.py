@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from podtasks.emulator.s3.directories import Directories
 from podtasks.emulator.s3.errors import S3Error
 from podtasks.emulator.s3.folder import HIDDEN_FOLDER, Folder
 
@@ -45,12 +46,12 @@ class Page:
         return len(self.items) + len(self.prefixes)
 
 
-def read_page(folder: Folder, wish: Wish) -> Page:
+def read_page(folder: Folder, directories: Directories, wish: Wish) -> Page:
     """Read one page of a listing; ETags are computed where they are not known."""
     page = Page()
     if wish.max_keys == 0:
         return page
-    for key, path in _walk(folder, wish):
+    for key, path in _walk(folder, directories, wish):
         cut = key.find(wish.delimiter, len(wish.prefix)) if wish.delimiter else -1
         name = key if cut < 0 else key[: cut + len(wish.delimiter)]
         if cut >= 0 and (name == page.last or name <= wish.after):
@@ -95,39 +96,33 @@ def _add(page: Page, folder: Folder, key: str, path: str) -> bool:
     return True
 
 
-def _walk(folder: Folder, wish: Wish) -> Iterator[tuple[str, str]]:
+def _walk(folder: Folder, directories: Directories, wish: Wish) -> Iterator[tuple[str, str]]:
     """Yield keys and paths in order; with the delimiter "/" a directory below the prefix is its own key."""
     base = wish.prefix[: wish.prefix.rfind("/") + 1]
     if any(part in ("", ".", "..", HIDDEN_FOLDER) or "\0" in part for part in base.split("/")[:-1]):
         return
     path = os.path.realpath(f"{folder.path}/{base}")
     if folder.contains(path):
-        yield from _walk_directory(folder, wish, path, base)
+        yield from _walk_directory(directories, wish, path, base)
 
 
-def _walk_directory(folder: Folder, wish: Wish, path: str, base: str) -> Iterator[tuple[str, str]]:
-    for key, is_directory in _sorted_keys(folder, path, base):
-        if not (key.startswith(wish.prefix) or (is_directory and wish.prefix.startswith(key))):
-            continue
+def _walk_directory(directories: Directories, wish: Wish, path: str, base: str) -> Iterator[tuple[str, str]]:
+    prefix = wish.prefix[len(base) :]
+    for name in directories.names_from(path, max(prefix, _first_name(wish.after, base))):
+        key, below, is_directory = base + name, f"{path}/{name.rstrip('/')}", name.endswith("/")
+        if not name.startswith(prefix):
+            return
         if key <= wish.after and not (is_directory and wish.after.startswith(key)):
             continue
-        below = f"{path}/{key[len(base) :].rstrip('/')}"
-        if not is_directory or (wish.delimiter == "/" and len(key) > len(wish.prefix)):
-            yield key, below
+        if is_directory and wish.delimiter != "/":
+            yield from _walk_directory(directories, wish, below, key)
         else:
-            yield from _walk_directory(folder, wish, below, key)
+            yield key, below
 
 
-def _sorted_keys(folder: Folder, path: str, base: str) -> list[tuple[str, bool]]:
-    keys: list[tuple[str, bool]] = []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if base or entry.name != HIDDEN_FOLDER:
-                        keys.append((f"{base}{entry.name}/", True))
-                elif entry.is_file(follow_symlinks=False) or (entry.is_symlink() and folder.is_link_inside(entry.path)):
-                    keys.append((base + entry.name, False))
-    except OSError:
-        return []
-    return sorted(keys)
+def _first_name(after: str, base: str) -> str:
+    """Return the first name in a directory that a listing after a key needs: it may be the directory of the key."""
+    if not after.startswith(base):
+        return ""
+    name, slash, _ = after[len(base) :].partition("/")
+    return name + slash

@@ -13,9 +13,10 @@ from podtasks.emulator.dials import Dials
 from podtasks.emulator.s3 import documents, uploads
 from podtasks.emulator.s3.answer import Answer, Extent
 from podtasks.emulator.s3.body import Body
+from podtasks.emulator.s3.directories import Directories
 from podtasks.emulator.s3.errors import S3Error, no_such_key
 from podtasks.emulator.s3.folder import Folder, Found
-from podtasks.emulator.s3.listing import Wish, read_page, read_token, write_token
+from podtasks.emulator.s3.listing import Page, Wish, read_page, read_token, write_token
 from podtasks.emulator.s3.ranges import parse_range
 from podtasks.emulator.s3.request import S3Request, decode
 
@@ -49,6 +50,7 @@ class Objects:
         self._dials = dials
         self._folder_of = folder_of
         self._make_room = make_room
+        self._directories: dict[str, Directories] = {}
         self._operations: dict[str, Operation] = {
             "HeadBucket": self._head_bucket,
             "ListObjects": self._list_objects,
@@ -82,8 +84,7 @@ class Objects:
         query = request.query
         wish = Wish(query.get("prefix", ""), query.get("marker", ""), query.get("delimiter", ""), _max_keys(request))
         encode = documents.encoder(query.get("encoding-type"))
-        page = await asyncio.to_thread(read_page, folder, wish)
-        await self._dawdle(len(page))
+        page = await self._read_page(folder, wish)
         fields = [documents.text("Marker", encode(wish.after))]
         if page.is_truncated and wish.delimiter:
             fields.append(documents.text("NextMarker", encode(page.last)))
@@ -94,8 +95,7 @@ class Objects:
         after, count = read_token(token) if token else (query.get("start-after", ""), 0)
         wish = Wish(query.get("prefix", ""), after, query.get("delimiter", ""), _max_keys(request))
         encode = documents.encoder(query.get("encoding-type"))
-        page = await asyncio.to_thread(read_page, folder, wish)
-        await self._dawdle(len(page))
+        page = await self._read_page(folder, wish)
         fields = [documents.text("KeyCount", len(page))]
         if "start-after" in query:
             fields.append(documents.text("StartAfter", encode(query["start-after"])))
@@ -105,17 +105,20 @@ class Objects:
             fields.append(documents.text("NextContinuationToken", self._next_token(token, page.last, count, len(page))))
         return _xml(documents.list_objects(request.bucket, wish, page, encode, *fields))
 
+    async def _read_page(self, folder: Folder, wish: Wish) -> Page:
+        directories = self._directories.setdefault(folder.path, Directories(folder))
+        page = await asyncio.to_thread(read_page, folder, directories, wish)
+        seconds = self._dials().s3_list_10000_s * len(page) / _LISTED_AT_ONCE
+        if seconds:
+            await asyncio.sleep(seconds)
+        return page
+
     def _next_token(self, token: str | None, last: str, count: int, new: int) -> str:
         """Return where a listing goes on; past the dial's number of keys it repeats itself (runpod-python#505)."""
         limit = self._dials().s3_repeat_token_after
         if token and limit and count + new > limit:
             return token
         return write_token(last, count + new)
-
-    async def _dawdle(self, keys: int) -> None:
-        seconds = self._dials().s3_list_10000_s * keys / _LISTED_AT_ONCE
-        if seconds:
-            await asyncio.sleep(seconds)
 
     async def _get_object(self, request: S3Request, folder: Folder) -> Answer:
         with await folder.find(_key(request)) as found:
