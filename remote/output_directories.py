@@ -24,8 +24,11 @@ from checkpoints import (
 FINAL_MODEL = "final_model"
 DELETING = ".deleting-"
 ARCHIVE = re.compile(r"(?:(?P<base>.+)\.)?archive-\d{8}-\d{6}(?:-\d+)?\Z", re.DOTALL)
-# What only a training's save leaves in a folder.
-_SAVED = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".distcp", ".index.json", TRAINER_STATE)
+# What only a training's save leaves in a folder, or a clean by the S3 API that did not get to its end.
+_SAVED = (
+    *(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".distcp", ".index.json"),
+    *(TRAINER_STATE, "podtasks-deleting.tmp"),
+)
 
 
 class Found(NamedTuple):

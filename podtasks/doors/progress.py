@@ -1,11 +1,12 @@
 """A progress bar on standard error: files, bytes, rate and time left.
 
-On a terminal it is drawn in place (doors/rich_terminal); elsewhere it is a plain line every few seconds, only when
-something moved.
+On a terminal it is drawn in place (doors/rich_terminal); elsewhere, and on one that cannot move its cursor, it is a
+plain line every few seconds, only when something moved.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -38,7 +39,7 @@ class Progress:
         self._bar_task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from podtasks.doors.rich_terminal import open_bar
 
             self._bar, self._bar_task = open_bar(self._title, self._size_bytes, self._told())

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+# Beside a title: files, size and time left; with a bar of ten columns and the rate as well.
+MEDIUM_COLUMNS = 44
+WIDE_COLUMNS = 66
+
 
 def print_table(
     columns: Sequence[tuple[str, Literal["left", "right"], bool]],
@@ -27,20 +31,27 @@ def print_table(
     Console(highlight=False).print(table)
 
 
+def _bar_columns(columns: int) -> list[Any]:
+    """Return what is told beside a bar's title in so many columns: a line that wraps would be drawn over and over."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.table import Column
+
+    whole = Column(no_wrap=True)
+    title, files = TextColumn("{task.description}"), TextColumn("{task.fields[told]}", table_column=whole)
+    size, left = DownloadColumn(table_column=whole), TimeRemainingColumn(table_column=whole)
+    if columns < MEDIUM_COLUMNS:
+        return [files, size]
+    if columns < WIDE_COLUMNS:
+        return [title, files, size, left]
+    return [title, BarColumn(), files, size, TransferSpeedColumn(table_column=whole), left]
+
+
 def open_bar(title: str, size_bytes: int, told: str) -> tuple[Any, Any]:
     """Draw a progress bar on standard error and return it with its task, to be updated with `completed` and `told`."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[told]}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        refresh_per_second=5,
-    )
+    console = Console(stderr=True)
+    bar = Progress(*_bar_columns(console.width - len(title)), console=console, refresh_per_second=5)
     bar.start()
     return bar, bar.add_task(title, total=size_bytes or 1, told=told)

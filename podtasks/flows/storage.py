@@ -144,7 +144,7 @@ def _needs_pod(cloud: Cloud, settings: Settings) -> UsageError:
     return UsageError(
         f"No pod runs{f', and {reason}' if reason else ''}.",
         means=f"To look at the volume it takes {describe_offer(cloud, settings)}.",
-        next_step="inv storage --start makes that pod",
+        next_step="the same command with --start makes that pod",
     )
 
 

@@ -31,9 +31,10 @@ def format_duration(seconds: float) -> str:
 
 def format_usd(usd: float) -> str:
     """Return US dollars: $12.30, and small amounts with the digits that matter: $0.0042."""
-    if usd and abs(usd) < 0.095:
-        return f"${usd:.4f}" if abs(usd) >= 0.00005 else "$0.0000"
-    return f"${usd:,.2f}"
+    sign, amount = "-" if usd < 0 else "", abs(usd)
+    if 0 < amount < 0.095:
+        return f"{sign}${amount:.4f}" if amount >= 0.00005 else "$0.0000"
+    return f"{sign}${amount:,.2f}"
 
 
 def format_cents(usd: float) -> str:

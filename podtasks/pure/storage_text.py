@@ -94,12 +94,16 @@ def describe_total(inventory: Inventory, volume: NetworkVolume | None) -> list[s
     used = f"{format_bytes(inventory.used.size_bytes)} in {format_count(inventory.used.files)} files"
     if volume is None:
         return [f"total: {used}"]
-    share = inventory.used.size_bytes / (volume.size_gb * GB) if volume.size_gb else 0.0
     return [
-        f"total: {used}, {share:.0%} of {volume.size_gb} GB",
+        f"total: {used}, {_share(inventory.used.size_bytes, volume.size_gb)} of {volume.size_gb} GB",
         f"network volume {volume.id} in {volume.data_center}: {format_usd(_usd_per_month(volume))} a month, "
         "billed by its size, not by what lies on it",
     ]
+
+
+def _share(size_bytes: int, size_gb: int) -> str:
+    percent = 100 * size_bytes / (max(size_gb, 1) * GB)
+    return "under 1%" if 0 < percent < 1 else f"{percent:.0f}%"
 
 
 def _usd_per_month(volume: NetworkVolume) -> float:

@@ -42,15 +42,27 @@ def run_plain(**environment: str) -> list[str]:
 
 def run_on_terminal(columns: int, **environment: str) -> str:
     """Return what goes to a terminal of this width."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    ours, theirs = open_terminal(columns)
     with subprocess.Popen([sys.executable, "-c", TABLE], env=_environment(**environment), stdout=theirs) as process:
         os.close(theirs)
-        told = b""
-        while piece := _read(ours):
-            told += piece
-    os.close(ours)
+        told = read_all(ours)
     assert process.returncode == 0
+    return told
+
+
+def open_terminal(columns: int) -> tuple[int, int]:
+    """Return both ends of a new terminal of this width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    return ours, theirs
+
+
+def read_all(descriptor: int) -> str:
+    """Return what comes from a terminal until its other end is closed."""
+    told = b""
+    while piece := _read(descriptor):
+        told += piece
+    os.close(descriptor)
     return told.decode()
 
 
@@ -99,3 +111,22 @@ def test_shortened_text_says_so() -> None:
 def test_marked_row_stands_out_and_no_color_has_no_colour() -> None:
     assert "\x1b[1mb" in run_on_terminal(200)
     assert set(re.findall(r"\x1b\[([0-9;]*)m", run_on_terminal(200, NO_COLOR="1"))) <= {"1", "0"}
+
+
+def test_bars_fill_the_terminal_and_no_more() -> None:
+    for columns in (40, 100):
+        *_, empty, full = re.sub(r"\x1b\[[0-9;]*m", "", run_on_terminal(columns)).replace("\r", "").splitlines()
+        assert empty == "2026-11-22  $0.00", "nothing has no bar"
+        assert columns - 4 <= len(full) <= columns and full.endswith("\u2588" * 10)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_has_not_becomes_something_else_and_no_traceback(encoding: str) -> None:
+    script = (
+        "from podtasks.doors.tables import *\n"
+        "write_table([Column('n')], [['\\u65e5\\u672c \\udcff']]); write_bars([('\\u65e5', 1.0, '1')])\n"
+        "write_lines(['\\u2713 fine'])"
+    )
+    environment = _environment(PYTHONIOENCODING=encoding)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode(encoding).splitlines() == ["n", "?? ?", "?  1  " + "#" * 40, "? fine"]
