@@ -141,11 +141,14 @@ def test_what_is_wrong_with_one_file_stops_no_other(volume: S3Volume, folder: Pa
     no_utf8 = make_file(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")), os.fsdecode(b"t/\xff"), b"1")
     gone.path.unlink()
     changed.path.write_bytes(b"22")
-    tally = volume.upload([good, gone, changed, no_utf8], Counting(), check="nothing")
+    rewritten = make_file(tmp_path / "rewritten", f"{top}/rewritten", b"1")
+    os.utime(rewritten.path, (1, 1))
+    tally = volume.upload([good, gone, changed, rewritten, no_utf8], Counting(), check="nothing")
     assert tally.sent_files == 1
     assert dict(tally.failures) == {
         str(gone.path): "No such file or directory",
         str(changed.path): "it changed while it was being sent",
+        str(rewritten.path): "it changed while it was being sent",
         str(no_utf8.path): "its name is no UTF-8, which the S3 API needs; --via ssh can send it",
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from podtasks.doors.project_files import ProjectFiles
+from podtasks.doors.upload_journal import UploadJournal
 from podtasks.flows import data, transfer_way
 from podtasks.flows.data import DataSync, SyncRequest
 from podtasks.flows.transfer_way import SshRoute, SshWay
@@ -108,14 +109,14 @@ def test_a_folder_that_could_not_all_be_read_deletes_nothing(setting: Setting, v
     assert [why for _, why in synced.failures] == ["it is a link to nothing"]
 
 
-def test_a_deleted_file_is_sent_again_when_it_comes_back(setting: Setting, volume: FakeVolume) -> None:
+@pytest.mark.usefixtures("volume")
+def test_what_was_deleted_is_not_believed_to_be_there_any_more(setting: Setting) -> None:
     (setting.folder / "audio/old").write_bytes(b"22")
     setting.sync().run()
-    (setting.folder / "audio/old").rename(setting.folder / "kept")
+    (setting.folder / "audio/old").unlink()
     setting.sync(delete=True, yes=True).run()
-    (setting.folder / "kept").rename(setting.folder / "audio/old")
-    setting.sync().run()
-    assert volume.sent == ["data/audio/old"]
+    with UploadJournal(setting.folder / ".podtasks/uploads/vol1.sqlite") as journal:
+        assert list(journal.read_confirmed()) == ["data/audio/a"]
 
 
 def test_a_preview_changes_nothing(setting: Setting, volume: FakeVolume) -> None:
