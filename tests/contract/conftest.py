@@ -86,10 +86,15 @@ def shared_s3(shared_emulator: Emulator) -> Iterator[Any]:
 
 @pytest.fixture
 def s3(emulator: Emulator, volume: Path, shared_s3: Any) -> Iterator[Any]:  # noqa: ANN401
-    """A boto3 client; the volume is empty afterwards."""
+    """A boto3 client of a volume that is empty, and empty again afterwards."""
     del emulator
+    _empty(volume)
     yield shared_s3
-    for entry in volume.iterdir():
+    _empty(volume)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:

@@ -45,7 +45,7 @@ ORDER = {
     "gpu_type_id": "NVIDIA GeForce RTX 4090",
     "gpu_count": 1,
     "container_disk_gb": 73,
-    "volume_gb": 0,
+    "volume_gb": 146,
 }
 
 
@@ -95,7 +95,7 @@ def test_a_day_holds_what_it_cost(history: Emulator) -> None:
     assert span(second) == ("2026-05-02T00:00:00Z", "2026-05-03T00:00:00Z")
     assert first["gpuAmount"] == pytest.approx(0.75 * 0.69 + 2 * 1.38)
     assert second["gpuAmount"] == pytest.approx(8 * 1.38)
-    assert first["diskAmount"] == pytest.approx(2.75 * 0.01)
+    assert first["diskAmount"] == pytest.approx(2.75 * 0.03 + 9.75 * 0.04)
     assert (first["cpuAmount"], first["podId"]) == (0, "pod1")
     assert first["totalAmount"] == pytest.approx(first["gpuAmount"] + first["diskAmount"])
     assert bill["metadata"] == {

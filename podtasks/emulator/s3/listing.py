@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from podtasks.emulator.s3.directories import Directories
 from podtasks.emulator.s3.errors import S3Error
-from podtasks.emulator.s3.folder import HIDDEN_FOLDER, Folder
+from podtasks.emulator.s3.folder import Folder
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _add(page: Page, folder: Folder, key: str, path: str) -> bool:
 def _walk(folder: Folder, directories: Directories, wish: Wish) -> Iterator[tuple[str, str]]:
     """Yield keys and paths in order; with the delimiter "/" a directory below the prefix is its own key."""
     base = wish.prefix[: wish.prefix.rfind("/") + 1]
-    if any(part in ("", ".", "..", HIDDEN_FOLDER) or "\0" in part for part in base.split("/")[:-1]):
+    if any(part in ("", ".", "..") or "\0" in part for part in base.split("/")[:-1]):
         return
     path = os.path.realpath(f"{folder.path}/{base}")
     if folder.contains(path):
