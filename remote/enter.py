@@ -15,6 +15,7 @@ import contextlib
 import glob
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,9 @@ def enter(ticket: str, line: str | None) -> None:
     training_environ.put_first(environ, environment.find_python(clone, wish["venv"] == "volume"))
     change_directory(clone)
     environ["PWD"] = os.getcwd()
+    # What Python ignores, the shell and all that it starts would ignore too: `yes | head` would complain.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     os.execvpe("bash", ["bash", *shell_words(line)], environ)
 
 
