@@ -14,11 +14,12 @@ from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import PodRequest, create_pod
 from podtasks.pure.bills import PodBill, VolumeBill
 from podtasks.pure.cpu_offers import CpuOffer
+from podtasks.pure.credit import Credit
 from podtasks.pure.errors import CapacityError
 from podtasks.pure.gpu_market import GpuType
 from podtasks.pure.pod import GpuOffer, NetworkVolume, Pod, PodSpec, PodStatus, SshEndpoint
 
-READS = ("find_pod", "list_pods", "list_offers", "list_market", "list_gpu_types", "list_network_volumes")
+READS = ("find_pod", "list_pods", "list_offers", "list_market", "list_gpu_types", "list_network_volumes", "read_credit")
 RTX_4090 = GpuOffer("NVIDIA GeForce RTX 4090", "RTX 4090", 24, 0.69, "High")
 A100 = GpuOffer("NVIDIA A100 80GB PCIe", "A100 PCIe", 80, 1.39, "Low")
 CPU_OFFER = CpuOffer("cpu3c-2-4", "Compute-Optimized", 2, 4.0, 0.08)
@@ -148,6 +149,10 @@ class StrictApi:
         where = f"{data_center or '-'} {'secure' if secure else 'community'}"
         offers = cast("list[GpuOffer]", self._answer(f"list_offers {gpu_count} {where}"))
         return [offer for gpu in gpu_types for offer in offers if offer.id == gpu]
+
+    def read_credit(self) -> Credit:
+        """Return what was declared."""
+        return cast("Credit", self._answer("read_credit"))
 
     def list_pods(self) -> list[Pod]:
         """Return what was declared."""

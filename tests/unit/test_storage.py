@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
 
+from podtasks.pure.errors import UsageError
 from podtasks.pure.pod import NetworkVolume
 from podtasks.pure.storage import (
     Amount,
@@ -29,6 +33,7 @@ from podtasks.pure.storage_text import (
     list_rows,
     outcome_json,
 )
+from podtasks.tasks.storage import storage
 
 OUT = "checkpoints/digits"
 SEARCH = Search(("checkpoints",), (OUT,), "checkpoint-*", ".cache/huggingface")
@@ -220,3 +225,25 @@ def test_json_of_a_clean_counts_only_what_is_gone() -> None:
         "size_bytes": 100,
         "why": "older than step 3, which is complete",
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "flags", "says"),
+    [
+        (["wipe"], {}, "does not know 'wipe'"),
+        (["list", "clean"], {}, "does not know 'list clean'"),
+        ([], {"old_checkpoints": "x"}, "--old-checkpoints belongs to inv storage clean"),
+        (["list"], {"logs": "x", "archives": "x"}, "--archives, --logs belongs"),
+        ([], {"yes": "x"}, "--yes or --dry-run belongs"),
+        ([], {"keep": "2"}, "--keep belongs"),
+        (["clean"], {"keep": "0"}, "--keep 0 is not a number"),
+        (["clean"], {"keep": "-1"}, "--keep -1 is not"),
+        (["clean"], {"keep": "two"}, "--keep two is not"),
+        (["clean"], {"keep": "\u0662"}, "is not a number"),
+        (["clean"], {"via": "ftp"}, "--via ftp"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_read(words: list[str], flags: dict[str, str], says: str) -> None:
+    with pytest.raises(Exit, match=re.escape(says)) as caught:
+        storage(Context(), action=words, **flags)
+    assert caught.value.code == UsageError.exit_code
