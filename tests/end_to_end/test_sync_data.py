@@ -73,3 +73,56 @@ def rerun(project: TrainingProject, via: str) -> float:
     took_s = time.monotonic() - began
     assert (again.code, "sent 0 files" in again.stderr) == (0, True), again
     return took_s
+
+
+HOSTILE = ("a b", "it's", "semi;colon", "$(id)", "-rf", "ünï", "two\nlines", "100%")
+
+
+@pytest.mark.parametrize("via", ["s3", "ssh"])
+def test_data_goes_up_and_comes_home_with_odd_names_and_what_fails_is_named(
+    project: TrainingProject, via: str
+) -> None:
+    folder = project.path / "my data"
+    for name in HOSTILE:
+        (folder / name).mkdir(parents=True)
+        (folder / name / name).write_bytes(name.encode())
+    project.set(data="{my data: data/odd, gone.txt: data/gone.txt}")
+    refused = project.inv("sync-data", "--via", via)
+    assert (refused.code, "Not on this machine: gone.txt" in refused.stderr) == (101, True), refused
+    unknown = project.inv("sync-data", "my dat", "--via", via)
+    assert (unknown.code, "did you mean my data?" in unknown.stderr) == (101, True), unknown
+    (folder / "dangling").symlink_to("nowhere")
+    partly = project.inv("sync-data", "my data", "--via", via)
+    assert (partly.code, "it is a link to nothing" in partly.stderr) == (116, True), partly
+    (folder / "dangling").unlink()
+    (folder / "it's/it's").rename(folder / "it's/kept")
+    assert project.inv("sync-data", "my data", "--delete", "--yes", "--via", via).code == 0
+    require_identical(folder, project.volume / "data/odd")
+    assert project.inv("fetch", "data/odd", "--to", "home", "--via", via).code == 0
+    require_identical(folder, project.path / "home/data/odd")
+
+
+def test_nothing_is_deleted_where_nobody_can_be_asked(project: TrainingProject) -> None:
+    (project.path / "kept").mkdir()
+    (project.path / "kept/x").touch()
+    project.set(data="{kept: data/kept}")
+    assert project.inv("cloud", "up").code == 0
+    (project.volume / "data/kept").mkdir(parents=True)
+    (project.volume / "data/kept/old").touch()
+    unasked = project.inv("sync-data", "--delete")
+    assert (unasked.code, "inv sync-data --delete --yes" in unasked.stderr) == (101, True), unasked
+    assert {path.name for path in (project.volume / "data/kept").iterdir()} == {"x", "old"}
+
+
+def test_the_newest_whole_checkpoint_comes_home_by_both_ways(project: TrainingProject) -> None:
+    assert project.train().code == 0
+    weights = project.output / "checkpoint-8/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5])
+    for via, folder in (("s3", "fetched"), ("ssh", "by-ssh")):
+        done = project.inv("fetch", "--to", folder, "--via", via)
+        assert (done.code, "skipped: checkpoints/run/checkpoint-8" in done.stderr) == (0, True), done
+        home = project.path / folder / "checkpoints/run"
+        assert sorted(path.name for path in home.iterdir()) == ["checkpoint-6", "final_model"]
+        require_identical(home / "checkpoint-6", project.output / "checkpoint-6")
+    assert project.inv("fetch", "logs").code == 0
+    assert (project.path / "fetched/logs/current.log").read_bytes().decode() == project.log

@@ -171,7 +171,8 @@ def test_what_the_pod_does_not_count_has_failed(entry: Entry) -> None:
 
 def test_what_is_extra_lies_in_the_entrys_own_place(entry: Entry) -> None:
     here = {f"data/audio/{number:02d}": b"" for number in range(COUNT)}
-    volume = FakeVolume({**here, "data/audio": b"", "data/audio/old": b"", "data/audio/d/x": b"", "data/audio2": b"", "data/z": b""})
+    beside = {"data/audio": b"", "data/audio2": b"", "data/z": b""}
+    volume = FakeVolume({**here, **beside, "data/audio/old": b"", "data/audio/d/x": b""})
     (source,) = read_sources([entry])
     assert [file.place for file in find_extra(source, volume)] == ["data/audio/d/x", "data/audio/old"]
 
