@@ -54,7 +54,7 @@ def test_twenty_thousand_files_arrive_though_the_command_is_killed_twice(
     there = project.volume / "data/audio_0"
     for part in (MANY_FILES // 4, MANY_FILES // 2):
         command = project.start("sync-data", "--via", via)
-        project.wait_for(lambda wanted=part: count_files(there) > wanted, f"{part} files")  # type: ignore[misc]
+        project.wait_for(lambda wanted=part: count_files(there) > wanted, f"{part} files", 120)  # type: ignore[misc]
         command.kill()
         command.wait()
     assert count_files(there) < MANY_FILES
