@@ -260,3 +260,15 @@ def test_pages_end_with_a_newline_and_keep_code_blocks_closed() -> None:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert text.endswith("\n") and not text.endswith("\n\n"), page
         assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0, page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tests_that_pages_name_exist(page: str) -> None:
+    defined = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    named = re.findall(r"`(test_\w+)`", (ROOT / page).read_text(encoding="utf-8"))
+    assert set(named) <= defined
+    assert page != "docs/decisions.md" or len(set(named)) > 10
