@@ -105,18 +105,6 @@ def helpers(project: TrainingProject) -> list[dict[str, Any]]:
     return [pod for pod in pods if any(line.startswith("PODTASKS_HELPER=") for line in pod["env"])]
 
 
-@pytest.mark.parametrize("words", [("ssh", "true"), ("attach",)])
-def test_without_a_pod_there_is_nothing_to_enter(project: TrainingProject, words: tuple[str, ...]) -> None:
-    assert project.inv("cloud", "up").code == 0
-    done = project.inv(*words) if words[0] == "ssh" else None
-    terminal = Terminal(project, *words)
-    code = terminal.end()
-    shown = terminal.shown if done is None else done.stderr.encode()
-    assert (code if done is None else done.code) == 101
-    assert b"has no pod" in shown
-    assert b"inv start starts a pod" in shown
-
-
 def test_a_started_pod_is_entered_with_the_environment_of_a_training(project: TrainingProject) -> None:
     project.set(env="{GREETING: \"it's $(me)\"}")
     started = project.inv("start")
@@ -139,8 +127,17 @@ def test_a_started_pod_is_entered_with_the_environment_of_a_training(project: Tr
     assert len(project.running_pods()) == 1, "the pod that runs is used"
 
 
-def test_a_shell_on_a_terminal_takes_ctrl_c_and_gives_its_exit_code(project: TrainingProject) -> None:
+def test_a_terminal_is_told_what_there_is_and_its_shell_takes_ctrl_c(project: TrainingProject) -> None:
+    assert project.inv("cloud", "up").code == 0
+    for words in (("ssh", "true"), ("attach",)):
+        nobody = Terminal(project, *words)
+        assert nobody.end() == 101
+        assert b"inv start starts a pod" in nobody.shown
     assert project.inv("start").code == 0
+    idle = Terminal(project, "attach")
+    assert idle.end() == 101
+    assert b"Nothing was launched on it yet" in b" ".join(idle.shown.split())
+
     terminal = Terminal(project, "ssh", TERM="a-terminal-nobody-knows")
     terminal.wait_for(b"# ")
     terminal.type(b"sh -c 'trap \"echo caught; exit\" INT; echo at $PWD on $TERM; while :; do sleep 1; done'\n")
@@ -171,16 +168,7 @@ def test_attaching_shows_the_training_and_leaving_it_ends_nothing(project: Train
     assert "trained" in project.log
 
 
-def test_attaching_to_no_session_says_what_there_is(project: TrainingProject) -> None:
-    assert project.inv("start").code == 0
-    terminal = Terminal(project, "attach")
-    assert terminal.end() == 101
-    shown = b" ".join(terminal.shown.split())
-    assert b"Nothing was launched on it yet" in shown
-    assert b"its guard stops it" in shown
-
-
-def test_stopping_ends_a_cpu_pod_and_a_killed_command_leaves_none(project: TrainingProject) -> None:
+def test_a_cpu_pod_is_deleted_after_a_transfer_and_by_itself_after_a_killed_one(project: TrainingProject) -> None:
     (project.path / "data").mkdir()
     (project.path / "data/big").write_bytes(os.urandom(1 << 20))
     project.set(data="{data/big: data/big}", grace_minutes="0.05")
@@ -199,7 +187,7 @@ def test_stopping_ends_a_cpu_pod_and_a_killed_command_leaves_none(project: Train
     assert (project.volume / "data/big").read_bytes() == (project.path / "data/big").read_bytes()
 
 
-@pytest.mark.parametrize("words", [("stop",), ("stop", "--now"), ("terminate", "--yes")])
+@pytest.mark.parametrize("words", [("stop",), ("terminate", "--yes")])
 def test_stopping_and_terminating_end_a_cpu_pod_too(project: TrainingProject, words: tuple[str, ...]) -> None:
     assert project.inv("cloud", "up").code == 0
     project.graphql(
