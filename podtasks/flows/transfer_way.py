@@ -72,7 +72,8 @@ def find_ssh_way(cloud: Cloud, settings: Settings) -> SshWay:
     """Return how the volume is reached over SSH: by our pod if it runs, else by a CPU pod."""
     pod = find_pod(cloud, settings.project)
     if pod is not None and pod.status is PodStatus.RUNNING:
-        return SshWay(f"over SSH to pod {pod.id}, which runs at ${pod.usd_per_hour:.2f}/h", makes_pod=False, rents=False)
+        text = f"over SSH to pod {pod.id}, which runs at ${pod.usd_per_hour:.2f}/h"
+        return SshWay(text, makes_pod=False, rents=False)
     offer = describe_offer(cloud, settings)
     return SshWay(f"over SSH to {offer}", makes_pod=True, rents=not cloud.is_local)
 
