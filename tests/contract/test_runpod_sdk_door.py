@@ -356,6 +356,26 @@ def test_pod_is_created_with_everything_asked_for(script: Script, account: RunPo
     }
 
 
+def test_cpu_pod_is_created_with_its_instance_and_no_gpu(script: Script, account: RunPodSdk) -> None:
+    script.will(data(deployCpuPod={"id": "cpu1"}))
+    assert account.create_cpu_pod(replace(SPEC, gpu_count=0, name=HOSTILE), 'cpu3c-2-4"') == "cpu1"
+    assert created_input(script.mutations()[0]) == {
+        "name": HOSTILE,
+        "imageName": SPEC.image,
+        "cloudType": "SECURE",
+        "startSsh": True,
+        "instanceId": 'cpu3c-2-4"',
+        "templateId": "runpod-ubuntu",
+        "dataCenterId": "EU-RO-1",
+        "dockerArgs": "bash -c 'exec true'",
+        "containerDiskInGb": 50,
+        "ports": "22/tcp",
+        "volumeMountPath": "/workspace",
+        "env": [{"key": "PODTASKS_PROJECT", "value": "demo"}],
+        "networkVolumeId": "vol1",
+    }
+
+
 def test_pod_without_a_network_volume_gets_a_volume_disk(script: Script, account: RunPodSdk) -> None:
     script.will(GPU_EXISTS, CREATED)
     account.create_pod(replace(SPEC, network_volume_id=None, data_center=None), GPU)
