@@ -402,8 +402,10 @@ def test_a_process_that_torchrun_saw_killed_ran_out_of_memory(failure: ModuleTyp
 
 
 def test_the_process_before_each_line_is_no_trouble(failure: ModuleType, tmp_path: Path) -> None:
-    log = "".join(f"[rank0]: {line}\n" for line in f"{FRAMES}torch.OutOfMemoryError: {OOM}".split("\n"))
-    assert explain(failure, tmp_path, log)["kind"] == "gpu_memory"
+    log = "".join(f"[rank0]: {line}\n" for line in f"{FRAMES}KeyError: 'x'".split("\n"))
+    found = explain(failure, tmp_path, log)
+    assert (found["kind"], found["title"]) == ("python_error", "The script failed: KeyError: 'x'")
+    assert 'File "/workspace/clone/scripts/train.py", line 30, in main' in found["lines"]
 
 
 def test_a_traceback_that_rich_draws_is_read(failure: ModuleType, tmp_path: Path) -> None:
@@ -435,7 +437,8 @@ def test_a_success_has_no_failure(failure: ModuleType, tmp_path: Path) -> None:
 
 
 def test_other_runs_logs_do_not_count(failure: ModuleType, tmp_path: Path) -> None:
-    assert explain(failure, tmp_path, "")["kind"] == "unknown"
+    found = explain(failure, tmp_path, "")
+    assert (found["kind"], found["lines"]) == ("unknown", [])
     record = make_record(tmp_path, "step 1\n", 1, "failed")
     record["log_end"] = (tmp_path / "current.log").stat().st_size
     with (tmp_path / "current.log").open("a") as file:
