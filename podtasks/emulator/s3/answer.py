@@ -15,7 +15,7 @@ _PIECE_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Extent:
-    """Bytes of a file: an open descriptor, which `send` closes, where to begin and how many."""
+    """Bytes of a file: an open descriptor, which `send` and `drop` close, where to begin and how many."""
 
     descriptor: int
     start: int
@@ -49,8 +49,13 @@ class Answer:
             else:
                 await self._send_file(self.extent, send, is_cut=is_cut)
         finally:
-            if self.extent is not None:
-                os.close(self.extent.descriptor)
+            self.drop()
+
+    def drop(self) -> None:
+        """Let go of the file; for an answer that is not sent."""
+        if self.extent is not None:
+            os.close(self.extent.descriptor)
+            self.extent = None
 
     async def _send_start(self, send: Send, *, is_cut: bool) -> None:
         headers = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]

@@ -146,7 +146,7 @@ class S3Api:
             await request.receive()
             return Answer()
         if fault.kind == "timeout_after":
-            await self._answer(operation, request)
+            (await self._answer(operation, request)).drop()
         await asyncio.sleep(fault.seconds)
         return Answer(504, {"content-type": "text/plain"}, b"upstream request timeout")
 

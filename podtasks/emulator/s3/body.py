@@ -53,7 +53,7 @@ class Body:
         self._md5 = headers.get("content-md5")
         name = "x-amz-decoded-content-length" if self._is_chunked else "content-length"
         length = headers.get(name, "")
-        if not length.isdigit():
+        if not length.isdecimal():
             raise S3Error("MissingContentLength", "You must provide the Content-Length HTTP header.")
         self.size_bytes = int(length)
 

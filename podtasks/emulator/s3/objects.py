@@ -168,7 +168,7 @@ class Objects:
 
     async def _upload_part(self, request: S3Request, folder: Folder) -> Answer:
         number = request.query.get("partNumber", "")
-        if not number.isdigit() or not 1 <= int(number) <= uploads.LARGEST_PART_NUMBER:
+        if not number.isdecimal() or not 1 <= int(number) <= uploads.LARGEST_PART_NUMBER:
             raise S3Error("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
         upload, body = _upload(request, folder), self._body(request)
         if body.size_bytes > LARGEST_PART_BYTES:
@@ -223,7 +223,7 @@ def _upload(request: S3Request, folder: Folder) -> uploads.Upload:
 
 def _number(request: S3Request, name: str, default: int) -> int:
     value = request.query.get(name, str(default))
-    if not value.isdigit():
+    if not value.isdecimal():
         raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range")
     return int(value)
 

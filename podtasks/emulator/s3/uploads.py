@@ -104,7 +104,7 @@ def list_parts(upload: Upload) -> list[Part]:
         with os.scandir(upload.path) as entries:
             for entry in entries:
                 number, _, etag = entry.name.partition(".")
-                if number.isdigit():
+                if number.isdecimal():
                     facts = entry.stat()
                     parts.append(Part(int(number), facts.st_size, facts.st_mtime, etag, entry.path))
     except FileNotFoundError:
