@@ -84,7 +84,7 @@ class DataSync:
             if way.rents:
                 self.consent()
             with self._locked(), open_ssh_route(
-                self.cloud, self.settings, self.files, self.report, self.clock
+                way, self.cloud, self.settings, self.files, self.report, self.clock
             ) as route:
                 return self._sync_by_ssh(sources, route.carrier)
         self.report.step(BY_S3)

@@ -117,7 +117,7 @@ class Fetch:
             return Fetched([], target, Tally(), [])
         if way.rents:
             self.consent()
-        with open_ssh_route(self.cloud, self.settings, self.files, self.report, self.clock) as route:
+        with open_ssh_route(way, self.cloud, self.settings, self.files, self.report, self.clock) as route:
             return self._fetch(route.carrier, target, lambda outputs: _choose_on_pod(route, outputs))
 
     def _fetch(self, carrier: Carrier, target: Path, choose: Callable[[Outputs], CheckpointChoice]) -> Fetched:

@@ -19,7 +19,7 @@ from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import require_guarded
 from podtasks.flows.rent import delete_late_orders, read_new
 from podtasks.pure import pod_programs
-from podtasks.pure.errors import PlanError, PodtasksError
+from podtasks.pure.errors import PlanError, PodFailedError, PodtasksError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.settings import Settings
 
@@ -44,7 +44,14 @@ class BorrowedPod:
 
 @contextlib.contextmanager
 def borrow_pod(
-    cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock, *, who: str = "a transfer"
+    cloud: Cloud,
+    settings: Settings,
+    files: ProjectFiles,
+    report: Reporter,
+    clock: Clock,
+    *,
+    who: str = "a transfer",
+    may_rent: bool = True,
 ) -> Iterator[BorrowedPod]:
     """Give a pod that has the project's volume, for the time of a `with`.
 
@@ -53,8 +60,10 @@ def borrow_pod(
 
     Args:
         who: what uses the pod, as its guard tells others.
+        may_rent: whether the user knows that a CPU pod may be made.
 
     Raises:
+        PodFailedError: our pod does not run any more, and none may be rented.
         PlanError: there is no network volume that a CPU pod could have, or its price is above the cap.
         CapacityError: there is no such CPU pod now.
         PodtasksError: and what else keeps a pod from being made or reached.
@@ -62,6 +71,12 @@ def borrow_pod(
     ours = find_pod(cloud, settings.project)
     if ours is not None and ours.status is PodStatus.RUNNING:
         lender = _borrow_ours(cloud, ours, settings, report, clock, who)
+    elif not may_rent:
+        raise PodFailedError(
+            "The pod that was to be used has stopped meanwhile.",
+            means="Nothing was copied, and no CPU pod was rented in its place.",
+            next_step="the same command again says what it takes now",
+        )
     else:
         lender = _borrow_helper(_Helpers(cloud, settings, files, report, clock, who))
     with lender as borrowed:

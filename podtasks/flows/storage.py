@@ -135,7 +135,9 @@ def open_store(
         raise UsageError(what, means="Nothing was changed.", next_step="mend that, or use --via ssh")
     if not runs and not request.start:
         raise _needs_pod(cloud, settings)
-    with borrow_pod(cloud, settings, files, report, clock, who="inv storage") as borrowed:
+    with borrow_pod(
+        cloud, settings, files, report, clock, who="inv storage", may_rent=request.start
+    ) as borrowed:
         yield PodStore(borrowed, cloud, search)
 
 

@@ -88,9 +88,12 @@ class SshRoute:
 
 @contextmanager
 def open_ssh_route(
-    cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock
+    way: SshWay, cloud: Cloud, settings: Settings, files: ProjectFiles, report: Reporter, clock: Clock
 ) -> Iterator[SshRoute]:
-    """Give the way over SSH for the time of a `with`; a CPU pod that was rented for it is deleted at the end."""
-    with borrow_pod(cloud, settings, files, report, clock) as borrowed:
+    """Give the way over SSH for the time of a `with`; a CPU pod that was rented for it is deleted at the end.
+
+    None is rented that `way`, which the user was told, does not speak of. Raises what `borrow_pod` raises.
+    """
+    with borrow_pod(cloud, settings, files, report, clock, may_rent=way.makes_pod) as borrowed:
         carrier = SshCarrier(borrowed.shell, borrowed.pod, cloud, files, report, clock)
         yield SshRoute(carrier, PodPrograms(borrowed.shell, borrowed.pod))

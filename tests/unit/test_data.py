@@ -145,7 +145,8 @@ def carrier(monkeypatch: pytest.MonkeyPatch) -> FakeVolume:
     carrier = FakeVolume()
 
     @contextmanager
-    def open_route(*_: object) -> Iterator[SshRoute]:
+    def open_route(way: SshWay, *_: object) -> Iterator[SshRoute]:
+        assert way.makes_pod, "no pod is made but the one that was told of"
         yield SshRoute(carrier, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(data, "choose_s3", lambda *_: None)

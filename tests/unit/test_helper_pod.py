@@ -14,7 +14,14 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.helper_pod import BorrowedPod, borrow_pod, describe_offer, terminate_helpers
 from podtasks.pure.api_answer import ApiCallError
 from podtasks.pure.cpu_offers import CpuOffer
-from podtasks.pure.errors import ApiError, ApiUnreachableError, CapacityError, PlanError, RemoteRefusedError
+from podtasks.pure.errors import (
+    ApiError,
+    ApiUnreachableError,
+    CapacityError,
+    PlanError,
+    PodFailedError,
+    RemoteRefusedError,
+)
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Settings
@@ -55,11 +62,15 @@ class Lender:
         self.settings = SETTINGS
         self.network_volume_id: str | None = "vol1"
 
-    def borrow(self, body: Callable[[BorrowedPod], object] = lambda _: None) -> BorrowedPod:
+    def borrow(
+        self, body: Callable[[BorrowedPod], object] = lambda _: None, *, may_rent: bool = True
+    ) -> BorrowedPod:
         world = self.world
         cloud = make_cloud(world.api, world.folder, network_volume_id=self.network_volume_id, rest=self.rest)
         files = ProjectFiles(world.folder)
-        with borrow_pod(cloud, self.settings, files, world.report, world.clock, who="inv fetch") as borrowed:
+        with borrow_pod(
+            cloud, self.settings, files, world.report, world.clock, who="inv fetch", may_rent=may_rent
+        ) as borrowed:
             body(borrowed)
         return borrowed
 
@@ -244,6 +255,15 @@ def test_a_cpu_pod_that_never_answers_is_deleted(world: World, pod: FakePod, len
         lender.borrow()
     assert getattr(caught.value, "means", "") == "The CPU pod cpu1 is deleted; nothing of it is billed any more."
     assert world.api.orders() == [CREATE, "terminate_pod cpu1"]
+
+
+def test_our_pod_that_stopped_since_it_was_told_of_is_not_replaced_by_one_that_nobody_agreed_to(
+    world: World, pod: FakePod, lender: Lender
+) -> None:
+    world.api.on("list_pods", [STOPPED])
+    with pytest.raises(PodFailedError, match="has stopped meanwhile"):
+        lender.borrow(may_rent=False)
+    assert (world.api.orders(), pod.reached) == ([], [])
 
 
 def test_without_a_network_volume_no_cpu_pod_could_reach_the_files(
