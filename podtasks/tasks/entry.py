@@ -14,6 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
+from podtasks.doors.console import printable
 from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
 from podtasks.tasks.completion import install as install_completion
 from podtasks.tasks.help_text import install as install_help_text
@@ -55,7 +56,7 @@ def task(
             try:
                 body(c, *args, **flags)
             except PodtasksError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from None
+                raise Exit(printable(f"error: {error}"), code=error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("\ninterrupted", code=INTERRUPTED) from None
             except BrokenPipeError:
@@ -82,7 +83,7 @@ def _local_failure(error: Exception) -> Exit:
         means="A training that was launched goes on; a pod without one stops itself within its grace time.",
         next_step="mend the file or folder that is named, then run the same command again",
     )
-    return Exit(f"error: {told}", code=told.exit_code)
+    return Exit(printable(f"error: {told}"), code=told.exit_code)
 
 
 def _describe_misfit(loaded: object) -> str:
@@ -113,7 +114,7 @@ def require_readable_settings() -> None:
         problem = " ".join(str(error).split())
     if problem:
         raised = SettingsError(f"invoke.yaml cannot be read: {problem}.", next_step=f"mend {path}")
-        raise Exit(f"error: {raised}", code=raised.exit_code)
+        raise Exit(printable(f"error: {raised}"), code=raised.exit_code)
 
 
 @dataclass(frozen=True)

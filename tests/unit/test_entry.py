@@ -25,6 +25,7 @@ FAILURES: dict[str, BaseException] = {
     "ours": TIMEOUT,
     "interrupt": KeyboardInterrupt(),
     "bug": ZeroDivisionError("a bug"),
+    "hostile": PodTimeoutError("a\x1b]0;title\x07b\udcff stayed behind.", next_step="y"),
     "disk": OSError(errno.ENOSPC, "No space left on device", ".podtasks/run.json"),
     "folder": PermissionError(errno.EACCES, "Permission denied", "/root/configs"),
     "text": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
@@ -58,6 +59,11 @@ def test_our_error_becomes_an_exit_with_its_code_and_all_its_text() -> None:
         "error: Pod p1 did not answer.\nIt was stopped, so no GPU is billed.\nNext: run the same command again"
     )
     assert caught.value.__suppress_context__, "no traceback for a user's mistake"
+
+
+def test_names_in_an_error_do_not_steer_the_terminal() -> None:
+    with pytest.raises(Exit, match=r"^error: a\?]0;title\?b\? stayed behind\.\nNext: y$"):
+        fail(Context(), how="hostile")
 
 
 def test_interrupt_becomes_exit_130() -> None:
