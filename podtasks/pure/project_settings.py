@@ -89,10 +89,9 @@ def _links(links: dict[str, str]) -> dict[str, str]:
 
 
 def _data(data: dict[str, str]) -> dict[str, str]:
-    places = sorted(data.values())
-    for place, following in itertools.pairwise(places):
-        if following == place or following.startswith(place + "/"):
-            raise ValueError(f"{following} lies inside {place}: two local paths would share it")
+    for outer, inner in itertools.permutations(data.values(), 2):
+        if inner == outer or inner.startswith(outer + "/"):
+            raise ValueError(f"{inner} lies inside {outer}: two local paths would share it")
     return data
 
 

@@ -300,6 +300,8 @@ def test_one_problem_says_what_to_do_next() -> None:
         ("links", {".git/x": "x"}, "git's own"),
         ("links", {"a": "x", "a/b": "y"}, "itself a link"),
         ("links", {"data": "runs"}, "belongs to podtasks"),
+        ("data", {"a": "data", "b": "data"}, "would share it"),
+        ("data", {"a": "data", "b": "data-x", "c": "data/y"}, "data/y lies inside data"),
         ("output_dir", "a..b", "joined by dots"),
         ("output_dir", [], "must not be empty"),
         ("checkpoint_dir", "{output_dri}", "did you mean output_dir?"),
