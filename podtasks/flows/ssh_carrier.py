@@ -18,7 +18,7 @@ from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure import rsync_output
 from podtasks.pure.errors import PodtasksError, RemoteCommandError, TransportError
 from podtasks.pure.pod import Pod
-from podtasks.pure.rsync_command import build_download_words, build_upload_words
+from podtasks.pure.rsync_command import build_download_words, build_upload_words, list_names
 from podtasks.pure.rsync_output import BytesMoved, FileMoved, find_general_reason, parse_complaints
 from podtasks.pure.rsync_parts import RsyncPart, split_download, split_upload
 from podtasks.pure.shell import Raw, command_line
@@ -169,7 +169,7 @@ class SshCarrier:
         track = _Track(part, progress)
         for pause_s in (*PAUSES_S, None):
             track.begin()
-            outcome = rsync.run_rsync(build(part), () if part.is_renamed else part.sizes, track.hear)
+            outcome = rsync.run_rsync(build(part), list_names(part), track.hear)
             if outcome.exit_code not in rsync_output.LINK_BROKEN:
                 break
             if pause_s is None:
@@ -256,9 +256,11 @@ def _find_left_here(part: RsyncPart, dry_run_words: list[str]) -> list[str]:
         if isinstance(news, FileMoved):
             wanted.append(news.name)
 
-    rsync.run_rsync(dry_run_words, () if part.is_renamed else part.sizes, hear)
     if part.is_renamed:
         return list(part.sizes)
+    outcome = rsync.run_rsync(dry_run_words, list_names(part), hear)
+    if outcome.exit_code not in (0, *rsync_output.INCOMPLETE):
+        raise _link_broken(outcome)
     left = {*wanted, *(name for name in part.sizes if not os.path.isfile(os.path.join(part.source, name)))}
     return sorted(left & part.sizes.keys())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from podtasks.pure.rsync_output import FILE_FORMAT, PARTIAL_FOLDER
 from podtasks.pure.rsync_parts import RsyncPart
@@ -43,6 +43,13 @@ def build_upload_words(
 def build_download_words(part: RsyncPart, ssh_words: Sequence[str], destination: str) -> list[str]:
     """Return the words that copy a part from the pod; its names come on standard input, each ended by a NUL."""
     return [*_begin(part, ssh_words, dry_run=False), f"{_host(destination)}:{part.source}/", f"{part.target}/"]
+
+
+def list_names(part: RsyncPart) -> Iterator[str]:
+    """Yield what stands in a part's list; a file that gets another name is named by the words themselves."""
+    if not part.is_renamed:
+        # rsync passes over lines that begin with # or ; even where they end with NUL.
+        yield from (f"./{name}" for name in part.sizes)
 
 
 def join_remote_shell(words: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from podtasks.pure.secret import Secret
 from podtasks.pure.transfer import LocalFile, VolumeFile
 from tests.remote.sshd import Sshd, make_key
 
-HOSTILE = ["-rf", "two words", "$(touch x);'q\"", "new\nline", "umläut", "\udcff\udcfe", "*", "a:b", " x", "\\#012"]
+HOSTILE = ["-rf", "two words", "$(touch x);'q\"", "new\nline", "umläut", "\udcff\udcfe", "*", "a:b", " x", "\\#012", "#a", ";a"]
 
 
 @dataclass
@@ -171,6 +171,24 @@ def test_files_with_hostile_names_arrive_and_are_skipped_the_second_time(volume:
     again = volume.carrier().upload(files, volume.heard)
     assert (again.sent_files, again.skipped_files, again.skipped_bytes) == (0, len(files), whole)
     assert volume.heard.files == 2 * len(files)
+
+
+def test_a_name_that_rsync_takes_for_a_comment_arrives_both_ways(volume: Volume) -> None:
+    files = [volume.make(name, b"x") for name in ("#a", ";b", "c")]
+    assert volume.carrier().upload(files, volume.heard).sent_files == 3
+    assert sorted(path.name for path in (volume.mount / "data").iterdir()) == ["#a", ";b", "c"]
+    (volume.mount / "#top").write_bytes(b"top")
+    volume.carrier().download([VolumeFile("#top", 3, 0.0)], volume.folder / "here", volume.heard)
+    assert (volume.folder / "here/#top").read_bytes() == b"top"
+
+
+def test_files_of_which_the_broken_link_tells_nothing_are_not_counted(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = iter([rsync.RsyncOutcome(23, b"rsync: something\n"), rsync.RsyncOutcome(255, b"ssh: gone\n")])
+    monkeypatch.setattr("podtasks.doors.rsync.run_rsync", lambda *_: next(outcomes))
+    with pytest.raises(TransportError, match="ssh: gone"):
+        volume.carrier().upload([volume.make("x", b"1")], volume.heard)
 
 
 def test_a_changed_file_is_sent_again_and_no_other(volume: Volume) -> None:
