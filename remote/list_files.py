@@ -4,12 +4,14 @@
 In: {"place": path below the volume's top, "" for the top, "deep": all below it, or one level}.
 Out: {"files": [[place, size in bytes, time written], ...], "folders": [names of folders, of one level only]}; both
 empty where there is nothing. Links to files on the volume count as files, links that lead out and links to folders
-do not count. Names that are no UTF-8 have Python's surrogate escapes. Refused for a place outside of the volume.
+do not count. Names that are no UTF-8 have Python's surrogate escapes. Refused for a place outside of the volume, and
+where something cannot be looked at: nobody may take what is listed for all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -45,7 +47,7 @@ def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep:
     while waiting:
         path, place = waiting.pop()
         below = []
-        for entry in scan(path):
+        for entry in scan(path, place):
             name = f"{place}/{entry.name}" if place else entry.name
             if entry.name in HIDDEN:
                 continue
@@ -54,7 +56,7 @@ def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep:
                 continue
             if entry.is_symlink() and not is_inside(volume, entry.path):
                 continue
-            with contextlib.suppress(OSError):
+            with refused_unless_gone(name):
                 found = entry.stat()
                 if stat.S_ISREG(found.st_mode):
                     yield [name, found.st_size, found.st_mtime]
@@ -64,19 +66,26 @@ def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep:
             folders += [os.path.basename(there) for there, _ in below]
 
 
-def scan(path: str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder by name, nothing for one that vanished or may not be read."""
+def scan(path: str, place: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder by name, nothing for one that vanished."""
+    with refused_unless_gone(place), os.scandir(path) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+    return []
+
+
+@contextlib.contextmanager
+def refused_unless_gone(place: str) -> Iterator[None]:
+    """Pass over what is not there, such as a link to nothing; raise Refused for any other trouble with a place."""
     try:
-        with os.scandir(path) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        yield
     except OSError as error:
-        print(f"{path}: {error.strerror}", file=sys.stderr)
-        return []
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise Refused(f"{place or 'The volume'} cannot be listed.", str(error.strerror)) from None
 
 
 def list_file(volume: str, path: str, place: str) -> Iterator[Listed]:
     """Yield the one file that is at a place, if it is one."""
-    with contextlib.suppress(OSError):
+    with refused_unless_gone(place):
         found = os.stat(path)
         if stat.S_ISREG(found.st_mode) and is_inside(volume, path):
             yield [place, found.st_size, found.st_mtime]

@@ -28,7 +28,7 @@ from podtasks.pure.secret import Secret
 from podtasks.pure.transfer import LocalFile, VolumeFile
 from tests.remote.sshd import Sshd, make_key
 
-HOSTILE = ["-rf", "two words", "$(touch x);'q\"", "new\nline", "umläut", "\udcff\udcfe", "*", "a:b", " x", "\\#012", "#a", ";a"]
+HOSTILE = ["-rf", "two words", "$(touch x);'q\"", "new\nline", "umläut", "\udcff\udcfe", "*", "a:b", " x", "\\#012"]
 
 
 @dataclass
@@ -174,9 +174,9 @@ def test_files_with_hostile_names_arrive_and_are_skipped_the_second_time(volume:
 
 
 def test_a_name_that_rsync_takes_for_a_comment_arrives_both_ways(volume: Volume) -> None:
-    files = [volume.make(name, b"x") for name in ("#a", ";b", "c")]
+    files = [volume.make(name, b"x", f"clips/{name}") for name in ("#a", ";b", "c")]
     assert volume.carrier().upload(files, volume.heard).sent_files == 3
-    assert sorted(path.name for path in (volume.mount / "data").iterdir()) == ["#a", ";b", "c"]
+    assert sorted(path.name for path in (volume.mount / "clips").iterdir()) == ["#a", ";b", "c"]
     (volume.mount / "#top").write_bytes(b"top")
     volume.carrier().download([VolumeFile("#top", 3, 0.0)], volume.folder / "here", volume.heard)
     assert (volume.folder / "here/#top").read_bytes() == b"top"

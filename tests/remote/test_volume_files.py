@@ -83,6 +83,18 @@ def test_unfinished_files_are_not_listed(pod: FakePod, data: Path) -> None:
     assert not [name for name in names(list_place(pod, "data")) if "partial" in name]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(pod: FakePod, data: Path) -> None:
+    folder = os.open(data, os.O_RDONLY)
+    for _ in range(20):  # 20 times 250 letters are more than a path may have
+        os.mkdir("d" * 250, dir_fd=folder)
+        inner = os.open("d" * 250, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    code, answer = pod.run_program("list_files.py", {"place": "data", "deep": True})
+    assert (code, answer["detail"]) == (20, "File name too long")
+
+
 @pytest.mark.parametrize("place", ["..", "data/../../secret", "/etc", "out/x", "a/./b"])
 def test_a_place_outside_is_refused(pod: FakePod, place: str) -> None:
     (pod.volume / "out").symlink_to(pod.root)
