@@ -35,9 +35,7 @@ class UploadJournal:
         try:
             self._database = _open(path)
         except sqlite3.DatabaseError:
-            for ending in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    path.with_name(path.name + ending).unlink()
+            discard(path)
             self._database = _open(path)
         self._waiting: list[tuple[str, int, int]] = []
         self._flushed_s = time.monotonic()
@@ -94,6 +92,13 @@ class UploadJournal:
         self._database.commit()
         self._waiting.clear()
         self._flushed_s = time.monotonic()
+
+
+def discard(path: Path) -> None:
+    """Forget all that is known of a volume, as where its files are about to be changed another way."""
+    for ending in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + ending).unlink()
 
 
 def _open(path: Path) -> sqlite3.Connection:

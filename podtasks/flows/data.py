@@ -12,7 +12,7 @@ from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.progress import Progress
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.doors.upload_journal import UploadJournal
+from podtasks.doors.upload_journal import UploadJournal, discard
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.data_upload import Source, Synced, find_extra, read_sources, sync_by_s3, sync_by_ssh
 from podtasks.flows.transfer_way import choose_s3, find_ssh_way, open_ssh_route
@@ -49,11 +49,16 @@ class SyncRequest:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a sync would do with an entry; `confirmed_files` are known to be there, None where only a pod can tell."""
+    """What a sync would do with an entry.
+
+    Args:
+        confirmed_files: how many are known to be there, None where only a pod can tell.
+        extra: what would be deleted, None where only a pod can tell.
+    """
 
     source: Source
     confirmed_files: int | None
-    extra: list[VolumeFile]
+    extra: list[VolumeFile] | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class DataSync:
                 return self._sync_by_ssh(sources, route.carrier)
         self.report.step(BY_S3)
         sources = self._read_sources()
-        with self._locked(), UploadJournal(self._journal_path(volume)) as journal:
+        with self._locked(), UploadJournal(self._journal_path(volume.volume_id)) as journal:
             return self._sync_by_s3(sources, volume, journal)
 
     def preview(self) -> list[Expected]:
@@ -98,14 +103,14 @@ class DataSync:
         self.report.step(BY_S3 if volume else find_ssh_way(self.cloud, self.settings).text)
         sources = self._read_sources()
         if volume is None:
-            return [Expected(source, None, []) for source in sources]
-        with UploadJournal(self._journal_path(volume)) as journal:
+            return [Expected(source, None, None if self.request.delete else []) for source in sources]
+        with UploadJournal(self._journal_path(volume.volume_id)) as journal:
             confirmed = journal.read_confirmed()
         return [
             Expected(
                 source,
                 len(split_files(source.tree.files, confirmed).unchanged),
-                find_extra(source, volume) if self.request.delete else [],
+                self._find_deletable(source, volume) if self.request.delete else [],
             )
             for source in sources
         ]
@@ -114,16 +119,18 @@ class DataSync:
         with self._progress(sources) as progress:
             synced = sync_by_s3(sources, volume, journal, progress, check=self.request.check)
         if self.request.delete:
-            removed, failures = self._delete(sources, volume)
-            journal.forget(removed)
+            failures = self._delete(sources, volume, journal.forget)
             synced = replace(synced, failures=[*synced.failures, *failures])
         return synced
 
     def _sync_by_ssh(self, sources: list[Source], carrier: Carrier) -> Synced:
+        if self.cloud.network_volume_id:
+            # It would go on believing in files that are replaced or deleted without it.
+            discard(self._journal_path(self.cloud.network_volume_id))
         with self._progress(sources) as progress:
             synced = sync_by_ssh(sources, carrier, progress, check=self.request.check)
         if self.request.delete:
-            _, failures = self._delete(sources, carrier)
+            failures = self._delete(sources, carrier, lambda _: None)
             synced = replace(synced, failures=[*synced.failures, *failures])
         return synced
 
@@ -153,22 +160,29 @@ class DataSync:
             "sync-data", lambda: self.report.note("another inv sync-data runs here; this one waits for it")
         )
 
-    def _journal_path(self, volume: S3Volume) -> Path:
-        return self.files.ensure_state_folder() / "uploads" / f"{volume.volume_id}.sqlite"
+    def _journal_path(self, volume_id: str) -> Path:
+        return self.files.ensure_state_folder() / "uploads" / f"{volume_id}.sqlite"
 
-    def _delete(self, sources: list[Source], carrier: Carrier) -> tuple[list[str], list[tuple[str, str]]]:
-        """Delete on the volume what is not here, entry by entry, each after a question."""
-        removed: list[str] = []
+    def _delete(
+        self, sources: list[Source], carrier: Carrier, forget: Callable[[Sequence[str]], None]
+    ) -> list[tuple[str, str]]:
+        """Delete on the volume what is not here, entry by entry, each after a question; return what remains, and why.
+
+        `forget` hears of files before they go.
+        """
+        deleted_files = 0
         failures: list[tuple[str, str]] = []
         for source in sources:
             extra = self._find_deletable(source, carrier)
             if extra and self._may_delete(source, extra):
-                failed = carrier.delete(file.place for file in extra)
+                places = [file.place for file in extra]
+                forget(places)
+                failed = carrier.delete(places)
                 failures += failed
-                removed += sorted({file.place for file in extra} - {place for place, _ in failed})
-        if removed:
-            self.report.step(f"{format_count(len(removed))} files deleted on the volume")
-        return removed, failures
+                deleted_files += len(places) - len(failed)
+        if deleted_files:
+            self.report.step(f"{format_count(deleted_files)} files deleted on the volume")
+        return failures
 
     def _find_deletable(self, source: Source, carrier: Carrier) -> list[VolumeFile]:
         name = source.entry.name

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podtasks.doors.console import Reporter
 from podtasks.doors.upload_journal import UploadJournal
 from podtasks.flows.local_files import LocalTree, walk
-from podtasks.pure.data_plan import Entry, choose_sample, split_files
+from podtasks.pure.data_plan import Entry, build_entries, choose_entries, choose_sample, split_files
 from podtasks.pure.errors import UsageError
+from podtasks.pure.settings_sources import DEFAULT
 from podtasks.pure.transfer import (
     Carrier,
     LocalFile,
@@ -24,6 +26,7 @@ from podtasks.pure.transfer import (
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
+    from podtasks.pure.settings import Effective
 
 # Above this size it is cheaper to ask for a file than to send it again.
 ALWAYS_ASKED_BYTES = 8 * 1024**2
@@ -57,6 +60,16 @@ class Synced:
     arrived: list[Arrived]
     tally: Tally
     failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find_entries(effective: Effective, root: Path, names: Sequence[str], report: Reporter) -> list[Entry]:
+    """Return the entries of the setting that are named, all of them without names, as far as they are here.
+
+    Raises UsageError as `choose_entries` and `find_present`; of the default setting some paths may be missing.
+    """
+    entries = choose_entries(build_entries(effective.settings.data, root), names)
+    may_miss = not names and effective.sources["data"] == DEFAULT
+    return find_present(entries, may_miss=may_miss, report=report)
 
 
 def find_present(entries: Sequence[Entry], *, may_miss: bool, report: Reporter) -> list[Entry]:

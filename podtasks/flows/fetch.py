@@ -25,10 +25,10 @@ from podtasks.flows.fetch_places import (
     prediction_places,
 )
 from podtasks.flows.transfer_way import SshRoute, choose_s3, find_ssh_way, open_ssh_route
-from podtasks.pure.amounts import format_bytes, format_count
+from podtasks.pure.amounts import format_count
 from podtasks.pure.errors import UsageError
 from podtasks.pure.fetch_plan import FetchPlan, LocalCopy, plan_fetch
-from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile
+from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile, merge
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -80,6 +80,11 @@ class Fetched:
     target: Path
     tally: Tally
     failures: list[tuple[str, str]]
+
+    def whole_tally(self) -> Tally:
+        """Return what was copied, with all that was here before counted as skipped."""
+        there = [file for part in self.parts for file in part.plan.there]
+        return merge(self.tally, Tally(skipped_files=len(there), skipped_bytes=sum(file.size_bytes for file in there)))
 
     def count_here(self, part: Part) -> tuple[int, int]:
         """Return how many files and bytes of a part are here, as this machine's disk tells."""
@@ -218,17 +223,6 @@ class Fetch:
             if file.place not in told and not _is_here(target, file)
         ]
         return [*refused, *tally.failures, *missing]
-
-
-def describe_fetched(fetched: Fetched, elapsed_s: float) -> str:
-    """Return in one line what was copied and how fast."""
-    tally = fetched.tally
-    there = sum(len(part.plan.there) for part in fetched.parts) + tally.skipped_files
-    rate = format_bytes(tally.sent_bytes / elapsed_s if elapsed_s > 0 else 0)
-    return (
-        f"fetched {format_count(tally.sent_files)} files, {format_bytes(tally.sent_bytes)} ({rate}/s); "
-        f"{format_count(there)} were here already"
-    )
 
 
 def _choose_by_s3(volume: S3Volume, outputs: Outputs) -> CheckpointChoice:

@@ -61,11 +61,6 @@ class StorageRequest:
     start: bool = False
 
 
-def with_real_mount(settings: Settings, cloud: Cloud) -> Settings:
-    """Return the settings with the mount path that pods of this cloud really have."""
-    return settings.model_copy(update={"mount_path": cloud.mount_path}) if cloud.mount_path else settings
-
-
 def find_search(settings: Settings, files: ProjectFiles) -> Search:
     """Return where checkpoints and caches are: as the configurations and settings say."""
     exact = {place for name in files.config_names() if (place := _checkpoint_place(name, settings, files))}

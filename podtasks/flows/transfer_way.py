@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.flows.cloud import Cloud
+from podtasks.doors.runpod_sdk import import_in_background
+from podtasks.flows.cloud import Cloud, open_cloud
 from podtasks.flows.helper_pod import borrow_pod, describe_offer
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.pod_programs import PodPrograms
@@ -22,9 +23,28 @@ from podtasks.pure.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
-    from podtasks.pure.settings import Settings
+    from podtasks.pure.settings import Identity, Settings
 
 VIA = ("auto", "s3", "ssh")
+
+
+def open_volume_cloud(
+    via: str, settings: Settings, identity: Identity, files: ProjectFiles, report: Reporter, clock: Clock
+) -> tuple[Cloud, Settings]:
+    """Return the cloud, and the settings with the mount path that its pods have; no SSH key is asked for yet.
+
+    Raises what `open_cloud` raises.
+    """
+    if via == "ssh":
+        # Only that way is sure to need the SDK, which takes a second to load.
+        import_in_background()
+    cloud = open_cloud(settings, identity, files, report, clock, to_launch=False)
+    return cloud, with_real_mount(settings, cloud)
+
+
+def with_real_mount(settings: Settings, cloud: Cloud) -> Settings:
+    """Return the settings with the mount path that pods of this cloud really have."""
+    return settings.model_copy(update={"mount_path": cloud.mount_path}) if cloud.mount_path else settings
 
 
 def require_via(via: str) -> None:

@@ -6,9 +6,10 @@ from invoke.collection import Collection
 
 from podtasks.tasks.board import tensorboard
 from podtasks.tasks.cloud import cloud
-from podtasks.tasks.data import fetch, sync_data
+from podtasks.tasks.data import sync_data
 from podtasks.tasks.doctor import doctor
 from podtasks.tasks.entry import require_readable_settings
+from podtasks.tasks.fetch import fetch
 from podtasks.tasks.logs import logs
 from podtasks.tasks.money import cost, gpus
 from podtasks.tasks.pod import stop, terminate

@@ -9,6 +9,7 @@ from podtasks.doors.console import printable, wrap, write_result
 from podtasks.pure.errors import UsageError
 
 CLOUD_HELP = {"cloud": "which cloud: auto, runpod or local"}
+VIA_HELP = {"via": "the way to the volume: s3, ssh, or auto (s3 where there are S3 keys, else ssh)"}
 JSON_HELP = {"json": "print one JSON document instead (docs/json.md)"}
 
 

@@ -123,7 +123,8 @@ def _whole_number(text: str) -> int:
 
 @contextmanager
 def _open(project: Project, account: Cloud, asked: _Asked) -> Iterator[tuple[Store, Search]]:
-    from podtasks.flows.storage import StorageRequest, find_search, open_store, with_real_mount
+    from podtasks.flows.storage import StorageRequest, find_search, open_store
+    from podtasks.flows.transfer_way import with_real_mount
 
     settings = with_real_mount(project.settings, account)
     search = find_search(settings, project.files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from podtasks.flows.transfer_way import SshRoute, SshWay
 from podtasks.pure.data_plan import Entry
 from podtasks.pure.errors import UsageError
 from podtasks.pure.settings import Settings
+from podtasks.pure.transfer import LocalFile
 from tests.unit.fake_volume import FakeVolume
 from tests.unit.fakes import FakeClock, FakeReporter, StrictApi, make_cloud
 
@@ -119,10 +120,42 @@ def test_what_was_deleted_is_not_believed_to_be_there_any_more(setting: Setting)
         assert list(journal.read_confirmed()) == ["data/audio/a"]
 
 
+def test_ctrl_c_at_a_later_question_leaves_no_belief_in_what_was_deleted_before(
+    setting: Setting, volume: FakeVolume
+) -> None:
+    (setting.folder / "audio/old").write_bytes(b"22")
+    setting.sync().run()
+    (setting.folder / "audio/old").unlink()
+
+    def delete_and_die(places: Iterable[str]) -> list[tuple[str, str]]:
+        for place in places:
+            del volume.files[place]
+        raise KeyboardInterrupt
+
+    volume.delete = delete_and_die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        setting.sync(delete=True, yes=True).run()
+    with UploadJournal(setting.folder / ".podtasks/uploads/vol1.sqlite") as journal:
+        assert list(journal.read_confirmed()) == ["data/audio/a"]
+
+
+def test_what_is_changed_over_ssh_is_not_believed_to_be_there_by_s3(
+    setting: Setting, carrier: FakeVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = setting.folder / ".podtasks/uploads/vol1.sqlite"
+    with UploadJournal(path) as journal:
+        journal.add(LocalFile(setting.folder / "audio/a", "data/audio/a", 1, 1))
+    monkeypatch.setattr(data, "find_ssh_way", lambda *_: SshWay("over SSH", makes_pod=True, rents=False))
+    setting.sync(via="ssh").run()
+    assert carrier.sent == ["data/audio/a"]
+    with UploadJournal(path) as journal:
+        assert journal.read_confirmed() == {}
+
+
 def test_a_preview_changes_nothing(setting: Setting, volume: FakeVolume) -> None:
     before = dict(volume.files)
     (expected,) = setting.sync(delete=True).preview()
-    assert (expected.confirmed_files, [file.place for file in expected.extra]) == (0, ["data/audio/old"])
+    assert (expected.confirmed_files, [file.place for file in expected.extra or ()]) == (0, ["data/audio/old"])
     assert (volume.files, volume.sent, setting.questions) == (before, [], [])
     setting.sync().run()
     assert setting.sync().preview()[0].confirmed_files == 1
@@ -163,7 +196,8 @@ def test_over_ssh_the_price_is_told_and_agreed_to_before_a_pod_is_rented(
     setting.sync(via="ssh").run()
     assert (setting.report.steps[0], setting.consents) == (way.text, int(rents))
     assert carrier.sent == ["data/audio/a"]
-    setting.sync(via="ssh").preview()
+    (expected,) = setting.sync(via="ssh", delete=True).preview()
+    assert (expected.confirmed_files, expected.extra) == (None, None), "only a pod could tell"
     assert setting.consents == int(rents)
 
 
