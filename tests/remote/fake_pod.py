@@ -25,7 +25,7 @@ T = TypeVar("T")
 COMMIT = "3f2a1b9c0d8e7f6a5b4c3d2e1f0a9b8c7d6e5f40"
 
 
-def wait_until(is_true: Callable[[], T], what: str, timeout_s: float = 15.0) -> T:
+def wait_until(is_true: Callable[[], T], what: str, timeout_s: float = 60.0) -> T:
     """Return the first true value of `is_true`; fail the test when there is none in time."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -68,7 +68,7 @@ class GuardClient:
 
     def __init__(self, path: Path) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(60)
         try:
             self.sock.connect(str(path))
         except OSError:
@@ -312,10 +312,11 @@ class FakePod:
         self.tmux("kill-server")
 
     def kill_the_rest(self) -> None:
-        """Kill what carries this pod's folder in its environment: trainings, spare guards."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill what carries this pod's folder in its environment: trainings, spare guards, and what they start."""
+        while pids := self.pids():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """Return the live processes that carry this pod's folder in their environment."""

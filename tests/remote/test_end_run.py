@@ -11,7 +11,7 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 def test_it_ends_the_run_for_the_reason_given_and_waits(pod: FakePod) -> None:
     pod.start_guard()
     answer = pod.launch(WAITING)
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     code, ended = pod.run_program("end_run.py", {"reason": "ended by ann", "timeout_s": 20})
     assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": True})
     record = pod.record(answer["run_dir"])
@@ -23,7 +23,7 @@ def test_it_ends_the_run_for_the_reason_given_and_waits(pod: FakePod) -> None:
 def test_it_does_not_wait_longer_than_asked(pod: FakePod) -> None:
     pod.start_guard()
     answer = pod.launch(STUBBORN)
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     code, ended = pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0.2})
     assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": False})
     assert pod.status()["lease"]["ending"] == "user"
@@ -41,7 +41,7 @@ def test_without_a_run_or_a_guard_it_refuses(pod: FakePod) -> None:
 def test_it_goes_on_waiting_over_a_restart_of_the_guard(pod: FakePod) -> None:
     guard = pod.start_guard()
     pod.launch(STUBBORN, stop_grace_s=1)
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     ending = pod.start_program("end_run.py", {"reason": "user", "timeout_s": 20})
     wait_until(lambda: pod.status()["followers"] == 1, "end_run.py to wait")
     guard.kill()

@@ -42,7 +42,7 @@ def test_the_answer_names_what_was_launched(pod: FakePod) -> None:
     assert pod.tmux("has-session", "-t", "=train").returncode == 0
     assert pod.status()["lease"]["run_id"] == run_dir.name
     assert pod.status()["lease"]["who"] == "a tester"
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     assert "token" not in pod.record(str(run_dir))
 
 
@@ -61,7 +61,7 @@ def test_a_token_that_holds_nothing_is_refused_before_anything_is_touched(pod: F
 def test_a_running_session_is_refused_by_name_and_goes_on(pod: FakePod) -> None:
     pod.start_guard()
     pod.launch(WAITING, run_id="first")
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     before = (pod.directory / "supervisor.pid").read_text()
     code, answer = pod.run_program("launch.py", pod.request("pass", run_id="second", token="any"))
     assert code == 20
@@ -137,12 +137,11 @@ def test_sessions_of_other_names_are_left_alone(pod: FakePod) -> None:
 def test_an_earlier_run_without_an_end_is_recorded_as_lost(pod: FakePod) -> None:
     pod.start_guard()
     first = pod.launch(WAITING, run_id="first")
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     # The pod goes away: everything on it is killed at once and its disk is wiped.
-    for process in pod.processes:
-        process.kill()
-        process.wait()
     pod.kill_the_rest()
+    for process in pod.processes:
+        process.wait()
     for name in ("guard.sock", "lease.json", "supervisor.pid"):
         (pod.directory / name).unlink()
     log = pod.log()
