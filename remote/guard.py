@@ -66,7 +66,7 @@ class Guard(Holds):
         """Make a supervisor's connection the holder; a lease it had `before` goes on. The grace time is over."""
         run = request["run"]
         fields = {"who": before.get("who") or str(run.get("who", "")), "run_id": run["run_id"], "run": run}
-        kept = {name: before.get(name) for name in ("pgid", "ending")}
+        kept = {name: before.get(name) for name in ("pgid", "ending", "end")}
         self.take(connection, "run", {**fields, "pid": request["pid"], **kept})
         self.last_run_id = run["run_id"]
         for name in ("grace", "hold", "reconnect"):
@@ -79,6 +79,13 @@ class Guard(Holds):
             return self.refusal()
         self.lease["pgid"] = int(request["pgid"])
         self.save()
+        return {"ok": True}
+
+    def op_finishing(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
+        """Note how the run ended before it is written down and told: what hangs there must not keep the pod."""
+        if connection is not self.holder or self.lease is None:
+            return self.refusal()
+        self.expect_end(int(request["exit_code"]), str(request["reason"]))
         return {"ok": True}
 
     def op_ended(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from pod_environ import container_directory, read_setting
 
 LEAST_GRACE_S = 30.0
 FINISH_TIMEOUT_S = 60.0
+OVERTIME_S = 60.0
+KILLED = 137
 NEVER = float("-inf")
 # Who hears of a run's end: followers of its log, and the launcher, who is about to become one.
 LISTENERS = ("follow", "launch")
@@ -25,7 +27,8 @@ class Ends(Loop):
     """The lease and every way it ends.
 
     `lease` is what holds the pod: None, or {"kind": "prepare"|"run", "who", "run_id", "since", "token"} and
-    for a run also "run", "pid", "pgid" and "ending". `holder` is the connection it lives as long as.
+    for a run also "run", "pid", "pgid", "ending" (why it was asked to end) and "end" (how it did). `holder` is the
+    connection it lives as long as.
     """
 
     def __init__(self) -> None:
@@ -72,16 +75,25 @@ class Ends(Loop):
         self.lease["ending"] = self.lease.get("ending") or reason
         if "kill" not in self.deadlines:
             stop_grace_s = float(self.lease["run"].get("stop_grace_s") or 0)
-            self.set_deadline("kill", max(seconds("PODTASKS_OVERTIME_S", 60), stop_grace_s + 15))
+            self.set_deadline("kill", max(seconds("PODTASKS_OVERTIME_S", OVERTIME_S), stop_grace_s + 15))
         self.save()
         if self.holder is not None:
             self.holder.send({"event": "end", "reason": reason})
+
+    def expect_end(self, exit_code: int, reason: str) -> None:
+        """Give the supervisor of a run that has ended a minute for its last words."""
+        assert self.lease is not None
+        # Its process group is gone; the number may become another's.
+        self.lease.update(end={"exit_code": exit_code, "reason": reason}, pgid=None)
+        self.set_deadline("kill", seconds("PODTASKS_OVERTIME_S", OVERTIME_S))
+        self.save()
 
     def kill_run(self, reason: str) -> None:
         """Kill what is left of the run and have its record finished; then act on `when_done`."""
         assert self.lease is not None
         lease, self.holder = self.lease, None
-        lease["ending"], lease["killed"] = reason, True
+        lease["end"] = lease.get("end") or {"exit_code": KILLED, "reason": reason}
+        lease["killed"] = True
         for name in ("kill", "reconnect"):
             self.deadlines.pop(name, None)
         for pid, kill in ((lease.get("pgid"), os.killpg), (_supervisor_of(lease), os.kill)):
@@ -93,9 +105,9 @@ class Ends(Loop):
             "finish",
             str(run["run_dir"]),
             "--exit-code",
-            "137",
+            str(lease["end"]["exit_code"]),
             "--reason",
-            reason,
+            lease["end"]["reason"],
         ]
         if lease.get("pgid"):
             words += ["--group", str(lease["pgid"])]
@@ -111,7 +123,7 @@ class Ends(Loop):
             child.kill()
         if self.lease is not None and self.lease.get("killed"):
             say(f"run {self.lease['run_id']}: the program that finishes its record ended with {code}")
-            self.run_over(137, str(self.lease["ending"]))
+            self.run_over(**self.lease["end"])
 
     def run_over(self, exit_code: int | None, reason: str) -> None:
         """Give back the lease of an ended run and start what its `when_done` says."""

@@ -25,9 +25,11 @@ import failure
 import notifications
 import notify_text
 import run_footer
+import time_limit
 
 POD_LOST = failure.POD_LOST
 GROUP_TIMEOUT_S = 10.0
+EXPLAIN_S = 5.0
 
 
 def create(run_dir: str, record: dict[str, Any]) -> None:
@@ -213,12 +215,17 @@ def _belongs(pid: int, pgid: int) -> bool:
 
 
 def _explain(record: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what went wrong. That it cannot be told must neither stop nor fail the end of a run."""
-    try:
-        return failure.explain(record)
-    except Exception:
-        traceback.print_exc()
-        return None
+    """Return what went wrong, without the log where that cannot be read in a few seconds.
+
+    That it cannot be told must neither stop nor fail the end of a run.
+    """
+    for known in (record, {**record, "log_start": None}):
+        try:
+            with time_limit.limit(EXPLAIN_S):
+                return failure.explain(known)
+        except Exception:
+            traceback.print_exc()
+    return None
 
 
 def _write_footer(run_dir: str, record: dict[str, Any]) -> None:

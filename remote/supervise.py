@@ -110,6 +110,7 @@ class Supervisor:
 
     def end(self, exit_code: int, reason: str, tail: subprocess.Popen[bytes] | None) -> None:
         """Write footer and record, tell the guard; stop the pod here when there is no guard."""
+        self.link.tell_finishing(exit_code, reason)
         self.note_recovery()
         try:
             run_record.finish_and_tell(self.run_dir, exit_code, reason)

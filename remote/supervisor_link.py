@@ -43,6 +43,10 @@ class SupervisorLink:
         self._pgid = pgid
         self._tell("training", pgid=pgid)
 
+    def tell_finishing(self, exit_code: int, reason: str) -> None:
+        """Tell the guard how the run ended before that is written down, so that what hangs there keeps no pod."""
+        self._tell("finishing", exit_code=exit_code, reason=reason)
+
     def tell_end(self, exit_code: int, reason: str) -> bool:
         """Tell the guard of the run's end, once there is one; return whether it knows."""
         if self._tell("ended", exit_code=exit_code, reason=reason):

@@ -18,7 +18,8 @@ from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedEr
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run
 
-END_MARGIN_S = 15.0
+# What follows a training's end: its last words in log and record, and a notification (12 s at most).
+END_MARGIN_S = 30.0
 # A pod whose run has ended stops itself, or deletes itself where the run says so.
 SELF_STOP_S = 6.0
 

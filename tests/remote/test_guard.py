@@ -281,6 +281,24 @@ def test_a_supervisor_that_hangs_is_killed_with_its_run(pod: FakePod) -> None:
     pod.wait_for_stop()
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_run_that_has_ended_keeps_its_own_end_and_no_pod_if_its_supervisor_hangs_or_dies(
+    pod: FakePod, hangs: bool
+) -> None:
+    pod.start_guard(PODTASKS_OVERTIME_S="0.1" if hangs else "1000")
+    run, follower = start_run(pod), pod.client()
+    follower.ask("follow", run_id="r-1")
+    assert not follower.ask("finishing", exit_code=0, reason="finished")["ok"]
+    assert run.ask("finishing", exit_code=7, reason="failed") == {"ok": True}
+    if not hangs:
+        run.close()
+    assert follower.read() == {"event": "ended", "run_id": "r-1", "exit_code": 7, "reason": "failed"}
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    record = pod.record(str(pod.volume / "runs" / "r-1"))
+    assert (record["exit_code"], record["reason"]) == (7, "failed")
+    assert pod.log().endswith(b"\nEXIT_CODE=7\n")
+
+
 def test_a_killed_guard_finds_its_run_again(pod: FakePod) -> None:
     guard = pod.start_guard()
     run = start_run(pod, max_hours=10)

@@ -141,7 +141,7 @@ def test_a_command_gets_the_end_of_a_run_with_the_pods_environment(pod: FakePod)
 def test_a_run_that_was_asked_to_end_has_not_failed(pod: FakePod) -> None:
     pod.start_guard()
     answer = pod.launch("import time; print('begun'); time.sleep(1000)", notify=SAY)
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     pod.client().ask("end", reason="user")
     (told,) = notified(pod, answer["run_dir"])
     assert (told["event"], told["ok"]) == ("ended", True)
@@ -151,7 +151,7 @@ def test_a_run_that_was_asked_to_end_has_not_failed(pod: FakePod) -> None:
 def test_a_supervisor_that_is_killed_is_told_of_once(pod: FakePod) -> None:
     pod.start_guard()
     answer = pod.launch("import time; print('begun'); time.sleep(1000)", notify=SAY)
-    pod.wait_for_log(b"begun")
+    pod.wait_for_log(b"begun\n")
     os.kill(int((pod.directory / "supervisor.pid").read_text()), signal.SIGKILL)
     (told,) = notified(pod, answer["run_dir"])
     assert (told["event"], told["ok"]) == ("failed", True)
@@ -159,6 +159,21 @@ def test_a_supervisor_that_is_killed_is_told_of_once(pod: FakePod) -> None:
     subprocess.run([sys.executable, str(pod.kit / "run_record.py"), *words], env=pod.environ, check=True)
     assert (pod.root / "told").read_text() == f"failed {answer['run_id']} 137\n"
     assert len(pod.record(answer["run_dir"])["notified"]) == 1
+
+
+def test_a_supervisor_that_is_killed_while_it_tells_has_ended_its_run(pod: FakePod) -> None:
+    pod.start_guard()
+    answer = pod.launch("import time; print('begun'); time.sleep(1)", notify='echo >>"$HOME/told"; sleep 5')
+    pod.wait_for_log(b"begun\n")
+    follower = pod.client()
+    follower.ask("follow", run_id=answer["run_id"])
+    wait_until((pod.root / "told").exists, "the notification")
+    os.kill(int((pod.directory / "supervisor.pid").read_text()), signal.SIGKILL)
+    end = follower.read()
+    assert (end["exit_code"], end["reason"]) == (0, "finished")
+    follower.close()
+    pod.wait_for_stop()
+    assert (pod.root / "told").read_text() == "\n"
 
 
 def test_what_was_to_be_notified_of_an_earlier_run_is_forgotten(pod: FakePod) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -112,6 +113,18 @@ def test_an_explanation_that_fails_costs_only_itself(
     assert output_log(run_dir) == b"x\nEXIT_CODE=1\n"
     assert run_record.read(run_dir)["failure"] is None
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_log_that_takes_too_long_is_explained_without_it(
+    run_record: ModuleType, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = make_run(run_record, volume, b"a" * 60)
+    monkeypatch.setattr(run_record, "EXPLAIN_S", 0.05)
+    monkeypatch.setattr(run_record.failure, "in_log", lambda lines: re.match("(a+)+b", "".join(lines)))
+    run_record.finish(run_dir, 1, "failed")
+    failure = run_record.read(run_dir)["failure"]
+    assert (failure["kind"], failure["lines"]) == ("unknown", [])
+    assert output_log(run_dir).endswith(b"EXIT_CODE=1\n")
 
 
 def test_a_log_that_has_room_for_the_end_only_gets_that(

@@ -39,7 +39,7 @@ def test_pod_that_stops_itself_after_its_run_ended_is_not_stopped_again(world: W
     pod.on("end_run.py", ENDED)
     assert stop_ours(world) == make_pod()
     assert world.api.orders() == []
-    assert pod.questions("end_run.py") == [{"reason": "user", "timeout_s": 45.0}]
+    assert pod.questions("end_run.py") == [{"reason": "user", "timeout_s": 60.0}]
     assert world.report.steps == [
         "run digits-1 ended; its checkpoints are kept",
         "pod pod1 has stopped itself: no GPU is billed any more",
