@@ -52,7 +52,7 @@ REASONS = (
     (re.compile(r"^SIGTERM: the pod is ending"), PREEMPTED),
     (re.compile(rf"^{POD_LOST}$"), LOST),
     (re.compile(r"^max_hours"), HOURS),
-    (re.compile(r"max_usd|money|balance"), MONEY),
+    (re.compile(r"^(?:max_usd|money|balance)"), MONEY),
 )
 UNKNOWN = Kind(
     "unknown", "The training ended with exit code {what} and said nothing of why.", ("inv logs shows it all.",)

@@ -261,7 +261,7 @@ SIGNS = (
         NCCL, r"NCCL (?:error|WARN|timeout)|nccl\w*Error|DistBackendError|ProcessGroupNCCL.*(?:abort|timed out|taken d)"
     ),
     _sign(NCCL, r"Watchdog caught collective operation timeout|DistNetworkError|DistStoreError|RendezvousTimeout"),
-    _sign(NCCL, r"\[.*gloo.*\].*(?:Timed out|Connection)|client socket has timed out|collective.*timed? ?out"),
+    _sign(NCCL, r"gloo[^\]]*\].*(?:Timed out|Connection)|client socket has timed out|collective.*timed? ?out"),
     # Modules and files
     _sign(MISSING_LIBRARY, r"ImportError: (?P<what>lib\S+?\.so\S*?): cannot open shared object", anywhere=False),
     _sign(MISSING_MODULE, r"No module named '?(?P<what>[^';\s]+)"),

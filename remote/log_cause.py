@@ -27,6 +27,10 @@ SYNTAX_ERROR = re.compile(r"^(?:SyntaxError|IndentationError|TabError): .+")
 USAGE_ERROR = re.compile(
     r"^\S+: error: |^[Uu]sage: |^Error: (?:No such option|Missing (?:option|argument))|[Uu]nrecognized arg"
 )
+# Lines that tell of something the training went on after: libraries' warnings, and what is tried again.
+PASSED_OVER = re.compile(r": [IW] (?:tensorflow|external|tsl|xla)/|\bretry(?:ing)?\b", re.IGNORECASE)
+# Mistakes in a script, which no trouble that was spoken of before explains.
+OWN_MISTAKE = re.compile(r"^(?:Key|Name|UnboundLocal|Attribute|Index|Type|ZeroDivision)Error\b")
 BESIDE_TRACEBACK = ("shared_memory", "host_memory", "gpu_memory", "disk_full", "cuda_error", "cuda_driver", "nan_loss")
 
 
@@ -119,9 +123,9 @@ def _of_line(lines: list[str], tracebacks: list[Traceback], traceback: Traceback
     inside = {number for found in tracebacks for number in range(found.start, found.end)}
     first = max(0, len(lines) - LAST_LINES)
     if traceback is not None:
-        first = max(0, traceback.start - NEAR_LINES)
+        first = traceback.end if OWN_MISTAKE.search(traceback.error[0]) else max(0, traceback.start - NEAR_LINES)
     for number in range(len(lines) - 1, first - 1, -1):
-        if number in inside:
+        if number in inside or PASSED_OVER.search(lines[number]):
             continue
         if SYNTAX_ERROR.search(lines[number]) and traceback is None:
             return Cause(PYTHON_ERROR, lines[number], [line for line in lines[max(0, number - 3) : number + 1]])

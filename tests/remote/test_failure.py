@@ -242,6 +242,7 @@ LINES = [
     ),
     ('  File "train.py", line 3\n    def (\n        ^\nSyntaxError: invalid syntax\n', 1, "failed", "python_error"),
     ("all was well\n", 3, "failed", "unknown"),
+    ("wandb: Network error (ReadTimeout), entering retry loop.\nno such model\n", 1, "failed", "unknown"),
     ("", 143, "killed by SIGTERM", "unknown"),
     # Ends from outside
     ("", 143, "user", "asked_to_end"),
@@ -346,6 +347,14 @@ MISLEADING = [
     ),
     ("fatal: not a git repository\nstep 5\n", "KeyError: 'x'", "python_error"),
     ("bash: line 1: module: command not found\n", "KeyError: 'x'", "python_error"),
+    ("Failed to initialize NVML: Unknown Error\n", "TypeError: main() takes no arguments", "python_error"),
+    (
+        "2026-11-23 12:00:00.1: W tensorflow/dso_loader.cc:64] Could not load dynamic library 'libcudart.so.11.0'; "
+        "dlerror: libcudart.so.11.0: cannot open shared object file\n",
+        "ValueError: no such model",
+        "python_error",
+    ),
+    ("retrying after CUDA out of memory with a smaller batch\n", "ValueError: no such model", "python_error"),
     # Errors that follow from others
     (
         f"{FRAMES}FileNotFoundError: [Errno 2] No such file or directory: 'a.json'\n\nDuring handling of the above "
@@ -501,4 +510,5 @@ def test_the_worst_log_is_read_quickly(failure: ModuleType, tmp_path: Path) -> N
     began = time.process_time()
     explain(failure, tmp_path, ("loss " * 800 + "\n") * 70 + "grad " * 50_000)
     explain(failure, tmp_path, "Traceback (most recent call last):\n  x\n" * 6000)
+    explain(failure, tmp_path, ("[gloo]" * 330 + "\n") * 80)
     assert time.process_time() - began < 3
