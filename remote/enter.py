@@ -5,8 +5,8 @@
     python3 enter.py TICKET [SHELL LINE]   become a shell, or run one line in it
 
 The first is a program like the others. In: {"clone", "venv", "env": the project's variables}. Out: {"ticket": the file
-that holds them for the second, so that no value is on a command line, "guard": its status, null without one,
-"has_train_session"}. The second has the terminal, or the caller's input and output.
+that holds them for the second, so that no value is on a command line, "guard": its status, null without one}. The
+second has the terminal, or the caller's input and output.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from typing import Any
 
 import answer
 import environment
-import tmux
-import train_session
 import training_environ
 from pod_environ import container_directory, volume_directory
 from status import guard_status
@@ -40,7 +38,6 @@ def main(request: dict[str, Any]) -> None:
         {
             "ticket": write_ticket({name: request.get(name) for name in ("clone", "venv", "env")}),
             "guard": guard_status(),
-            "has_train_session": tmux.has_session(train_session.NAME),
         }
     )
 

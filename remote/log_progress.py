@@ -10,7 +10,7 @@ Bar = Dict[str, Any]
 _NUMBER = r"\d+(?:\.\d+)?"
 # tqdm's bar_format: "desc:  43%|####   | 430/1000 [00:12<00:16, 34.2it/s, loss=0.1]"; k and M with unit_scale.
 _BAR = re.compile(
-    rf"(?P<name>.*?)\d+%\|[^|]*\|\s*(?P<step>{_NUMBER}[kMG]?)/(?P<total>{_NUMBER}[kMG]?)\s*"
+    rf"\d+%\|[^|]*\|\s*(?P<step>{_NUMBER}[kMG]?)/(?P<total>{_NUMBER}[kMG]?)\s*"
     r"\[(?P<elapsed>[\d:]+)<[\d:?]+(?:,\s*(?P<rate>[^,\]]+))?"
 )
 _RATE = re.compile(rf"^({_NUMBER})([kMG]?)(\D*?)/s$|^({_NUMBER})s/(\D+)$")
@@ -87,10 +87,10 @@ def _find_step(line: str) -> dict[str, int] | None:
 def _parse_bar(line: str) -> Bar | None:
     """Return what a line shows as a progress bar, None when it is none or one of other work."""
     match = _BAR.search(line) if "%|" in line else None
-    if match is None or _OTHER_WORK.search(match["name"]) or _OTHER_UNITS.search(match["rate"] or ""):
+    if match is None or _OTHER_WORK.search(line, 0, match.start()) or _OTHER_UNITS.search(match["rate"] or ""):
         return None
     bar: Bar = {
-        "name": match["name"].strip(" :"),
+        "name": line[: match.start()].strip(" :"),
         "step": _scaled(match["step"]),
         "max_steps": _scaled(match["total"]),
         "elapsed_s": _seconds(match["elapsed"]),
