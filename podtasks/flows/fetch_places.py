@@ -95,7 +95,7 @@ def list_all(carrier: Carrier, places: Sequence[str]) -> list[VolumeFile]:
 
 def _outputs_of_config(config: TrainingConfig, settings: Settings, files: ProjectFiles) -> Outputs:
     output_dir = posixpath.join(settings.clone_path, config.output_dir)
-    directory = checkpoint_directory(settings, config, _find_branch(settings, files))
+    directory = checkpoint_directory(settings, config, find_branch(settings, files))
     return Outputs(
         config.path,
         place_of(directory, settings),
@@ -114,7 +114,7 @@ def _outputs_of_run(record: dict[str, Any], settings: Settings) -> Outputs:
     )
 
 
-def _find_branch(settings: Settings, files: ProjectFiles) -> str:
+def find_branch(settings: Settings, files: ProjectFiles) -> str:
     """Return the branch that the pod's clone is on, as far as this machine knows."""
     with contextlib.suppress(PodtasksError):
         root = git_questions.find_root(files.root)

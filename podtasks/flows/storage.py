@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from podtasks.doors import git_questions
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles
@@ -17,25 +14,15 @@ from podtasks.flows.cloud import Cloud
 from podtasks.flows.helper_pod import BorrowedPod, borrow_pod, describe_offer
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.pod_programs import PodPrograms
-from podtasks.flows.preflight import read_config
 from podtasks.flows.stored_logs import read_newest_record
 from podtasks.flows.transfer_way import require_via
 from podtasks.flows.volume_store import explain_no_s3, open_s3_volume
-from podtasks.pure.errors import PodtasksError, RunActiveError, UsageError
-from podtasks.pure.pod import NetworkVolume, Pod, PodStatus
+from podtasks.pure.cleaning import CleaningPlan, build_clean_request
+from podtasks.pure.errors import RunActiveError, UsageError
+from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.settings import Settings
-from podtasks.pure.storage import (
-    CHECKPOINTS,
-    CleaningPlan,
-    Inventory,
-    Search,
-    build_clean_request,
-    build_request,
-    parse_inventory,
-)
+from podtasks.pure.storage import Inventory, Search, build_request, parse_inventory
 from podtasks.pure.storage_text import Outcome
-from podtasks.pure.training_config import checkpoint_directory
-from podtasks.pure.volume_place import place_of
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -59,47 +46,6 @@ class StorageRequest:
 
     via: str = "auto"
     start: bool = False
-
-
-def find_search(settings: Settings, files: ProjectFiles) -> Search:
-    """Return where checkpoints and caches are: as the configurations and settings say."""
-    exact = {place for name in files.config_names() if (place := _checkpoint_place(name, settings, files))}
-    root = settings.links.get(CHECKPOINTS, CHECKPOINTS)
-    linked = (posixpath.join(settings.clone_name, link) for link in settings.links)
-    return Search(
-        roots=(root,),
-        exact=tuple(sorted(exact)),
-        pattern=settings.checkpoint_pattern,
-        hf_home=_cache_place(settings),
-        linked=tuple(place for place in linked if place not in settings.links.values()),
-    )
-
-
-def _checkpoint_place(name: str, settings: Settings, files: ProjectFiles) -> str | None:
-    with contextlib.suppress(PodtasksError):
-        config = read_config(name, settings, files)
-        place = place_of(checkpoint_directory(settings, config, _find_branch(settings, files)), settings)
-        return place or None
-    return None
-
-
-def _find_branch(settings: Settings, files: ProjectFiles) -> str:
-    with contextlib.suppress(PodtasksError):
-        return git_questions.current_branch(git_questions.find_root(files.root)) or settings.branch
-    return settings.branch
-
-
-def _cache_place(settings: Settings) -> str | None:
-    """Return where HF_HOME is on the volume; None where it is elsewhere, or no folder of its own."""
-    with contextlib.suppress(UsageError):
-        return place_of(settings.pod_environment().get("HF_HOME", ""), settings) or None
-    return None
-
-
-def find_network_volume(cloud: Cloud) -> NetworkVolume | None:
-    """Return the project's network volume, None where it has none."""
-    volumes = cloud.api.list_network_volumes() if cloud.network_volume_id else []
-    return next((volume for volume in volumes if volume.id == cloud.network_volume_id), None)
 
 
 @contextmanager

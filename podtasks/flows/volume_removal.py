@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from podtasks.flows.checkpoint_choice import TRAINER_STATE, choose_by_s3
-from podtasks.pure.storage import CleaningPlan, Inventory, Item, Search
+from podtasks.pure.cleaning import CleaningPlan, Item
+from podtasks.pure.storage import Inventory, Search
 from podtasks.pure.storage_text import Outcome
 from podtasks.pure.transfer import LocalFile
 

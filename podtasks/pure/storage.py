@@ -1,20 +1,15 @@
-"""What lies on the volume, and the plan of what may be deleted from it.
+"""What lies on the volume, as remote/storage.py measures it.
 
 All places are paths below the volume's top, with slashes and none in front.
 """
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-KEPT_LOGS = 20
 CHECKPOINTS = "checkpoints"
-# The folders that Hugging Face's libraries make in HF_HOME and fill again by themselves; the login token and
-# accelerate's configuration beside them are the user's. The same list stands in remote/volume_clean.py.
-CACHE_FOLDERS = ("assets", "datasets", "diffusers", "evaluate", "hub", "metrics", "modules", "transformers", "xet")
 
 
 @dataclass(frozen=True)
@@ -122,40 +117,6 @@ class Inventory:
         return self.tree.get(place, Amount(0, 0))
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the user wants gone, and how many complete checkpoints stay in each output directory."""
-
-    old_checkpoints: bool = False
-    archives: bool = False
-    hf_cache: bool = False
-    logs: bool = False
-    keep: int = 1
-
-
-@dataclass(frozen=True)
-class Item:
-    """Something to delete; `kind` is remote/storage.py's word for it."""
-
-    kind: str
-    place: str
-    amount: Amount
-    why: str
-
-
-@dataclass(frozen=True)
-class CleaningPlan:
-    """What is to be deleted, and what was asked for but stays, with the reason."""
-
-    items: tuple[Item, ...]
-    kept: tuple[tuple[str, str], ...] = field(default=())
-
-    @property
-    def amount(self) -> Amount:
-        """All that the items hold."""
-        return Amount(sum(i.amount.files for i in self.items), sum(i.amount.size_bytes for i in self.items))
-
-
 def parse_inventory(answer: Mapping[str, Any]) -> Inventory:
     """Return what remote/storage.py measured."""
     return Inventory(
@@ -177,89 +138,6 @@ def _parse_directory(entry: Mapping[str, Any]) -> OutputDirectory:
     return OutputDirectory(entry["path"], tuple(checkpoints), entry["is_complete"], tuple(archives))
 
 
-def plan_cleaning(inventory: Inventory, wishes: Wishes, search: Search) -> CleaningPlan:
-    """Return what to delete for these wishes.
-
-    Never in it: a final model, the newest complete checkpoint of an output directory, what a live run needs, and
-    what does not look like what it is called. Leftovers of a clean that was killed go with any of them.
-    """
-    found: list[Item | tuple[str, str]] = []
-    for directory in inventory.directories:
-        if wishes.old_checkpoints:
-            found += _plan_checkpoints(inventory, directory, wishes.keep)
-        if wishes.archives:
-            found += _plan_archives(inventory, directory)
-    if wishes.hf_cache:
-        found += _plan_cache(inventory, search.hf_home)
-    if wishes.logs:
-        found += _plan_logs(inventory)
-    items = [item for item in found if isinstance(item, Item)]
-    inside = tuple(item.place + "/" for item in items)
-    items += [
-        Item("leftover", place, inventory.amount(place), "left by a clean that did not get to its end")
-        for place in inventory.leftovers
-        if not place.startswith(inside)
-    ]
-    return CleaningPlan(tuple(items), tuple(entry for entry in found if not isinstance(entry, Item)))
-
-
-def _plan_checkpoints(
-    inventory: Inventory, directory: OutputDirectory, keep: int
-) -> Iterator[Item | tuple[str, str]]:
-    complete = 0
-    for checkpoint in directory.checkpoints:
-        newer = complete
-        complete += checkpoint.why is None
-        if checkpoint.keep:
-            yield checkpoint.place, checkpoint.keep
-        elif newer >= (keep if checkpoint.why is None else 1):
-            newest = directory.newest_complete()
-            than = f"step {newest.step}" if newest and newest.step is not None else "a newer one"
-            why = f"older than {than}, which is complete"
-            if checkpoint.why:
-                why = f"not complete ({checkpoint.why}), and {why}"
-            yield Item("checkpoint", checkpoint.place, inventory.amount(checkpoint.place), why)
-        elif checkpoint.why:
-            yield checkpoint.place, f"no newer one is complete; it {checkpoint.why}"
-        else:
-            yield checkpoint.place, "the newest complete one" if newer == 0 else f"among the newest {keep}"
-
-
-def _plan_archives(inventory: Inventory, directory: OutputDirectory) -> Iterator[Item | tuple[str, str]]:
-    complete = [archive.place for archive in directory.archives if archive.is_complete]
-    only = complete[-1] if complete and not directory.is_complete else None
-    for archive in directory.archives:
-        if archive.is_in_use:
-            yield archive.place, "the run that goes on began from it"
-        elif archive.place == only:
-            yield archive.place, "it holds the only complete checkpoint"
-        else:
-            yield Item("archive", archive.place, inventory.amount(archive.place), "set aside by a forced restart")
-
-
-def _plan_cache(inventory: Inventory, hf_home: str | None) -> Iterator[Item | tuple[str, str]]:
-    if hf_home is None:
-        return
-    for name in CACHE_FOLDERS:
-        place = posixpath.join(hf_home, name)
-        if place not in inventory.tree:
-            continue
-        if inventory.live_run:
-            yield place, "a run goes on, which may read it"
-        else:
-            yield Item("cache", place, inventory.amount(place), "downloaded and prepared again when it is needed")
-
-
-def _plan_logs(inventory: Inventory) -> Iterator[Item | tuple[str, str]]:
-    runs = [log for log in inventory.logs if not log.is_part]
-    for log in inventory.logs:
-        if log.keep:
-            yield log.place, log.keep
-        elif log.is_part or log in runs[KEPT_LOGS:]:
-            why = "an old part of the log of all runs" if log.is_part else f"not among the newest {KEPT_LOGS} runs"
-            yield Item("log", log.place, Amount(1, log.size_bytes), why)
-
-
 def build_request(search: Search, *, other_pods: bool) -> dict[str, Any]:
     """Return the part of remote/storage.py's request that says where to look."""
     return {
@@ -268,15 +146,4 @@ def build_request(search: Search, *, other_pods: bool) -> dict[str, Any]:
         "pattern": search.pattern,
         "hf_home": search.hf_home,
         "other_pods": other_pods,
-    }
-
-
-def build_clean_request(search: Search, items: Sequence[Item], keep: int, *, other_pods: bool) -> dict[str, Any]:
-    """Return remote/storage.py's request to delete these."""
-    return {
-        **build_request(search, other_pods=other_pods),
-        "op": "clean",
-        "keep": keep,
-        "keep_logs": KEPT_LOGS,
-        "items": [{"kind": item.kind, "path": item.place} for item in items],
     }

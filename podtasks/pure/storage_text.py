@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from podtasks.pure.amounts import format_bytes, format_count, format_usd
+from podtasks.pure.cleaning import CleaningPlan, Item
 from podtasks.pure.costs import Storage
 from podtasks.pure.pod import NetworkVolume
-from podtasks.pure.storage import Amount, CleaningPlan, Inventory, Item, OutputDirectory, Search
+from podtasks.pure.storage import Amount, Inventory, OutputDirectory, Search
 
 KINDS = {
     "checkpoints": "checkpoints",

@@ -40,5 +40,5 @@ def require_answers(project: Project, *, means: str, example: str) -> None:
 
 def confirm_deletion(project: Project, question: str) -> bool:
     """Ask before something is deleted and return the answer, no by default. Raises UsageError as `require_answers`."""
-    require_answers(project, means="Nothing more was deleted.", example="the same command with --yes")
+    require_answers(project, means="Nothing of this was deleted.", example="the same command with --yes")
     return project.console.confirm(question, default=False)

@@ -11,20 +11,18 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.pure.cleaning import Item, Wishes, plan_cleaning
 from podtasks.pure.errors import UsageError
 from podtasks.pure.pod import NetworkVolume
 from podtasks.pure.storage import (
     Amount,
     Inventory,
-    Item,
     OutputDirectory,
     Search,
     StoredArchive,
     StoredCheckpoint,
     StoredLog,
-    Wishes,
     parse_inventory,
-    plan_cleaning,
 )
 from podtasks.pure.storage_text import (
     Outcome,
@@ -236,10 +234,10 @@ def test_json_of_a_clean_counts_only_what_is_gone() -> None:
         (["list"], {"logs": "x", "archives": "x"}, "--archives, --logs belongs"),
         ([], {"yes": "x"}, "--yes or --dry-run belongs"),
         ([], {"keep": "2"}, "--keep belongs"),
-        (["clean"], {"keep": "0"}, "--keep 0 is not a number"),
+        (["clean"], {"keep": "0"}, "--keep 0 is not a whole number of at least 1"),
         (["clean"], {"keep": "-1"}, "--keep -1 is not"),
         (["clean"], {"keep": "two"}, "--keep two is not"),
-        (["clean"], {"keep": "\u0662"}, "is not a number"),
+        (["clean"], {"keep": "\u0662"}, "is not a whole number"),
         (["clean"], {"via": "ftp"}, "--via ftp"),
     ],
 )

@@ -18,8 +18,9 @@ from podtasks.doors import programs_here
 from podtasks.doors.s3 import S3Volume
 from podtasks.flows.volume_removal import MARK, Removal
 from podtasks.flows.volume_replica import measure_by_s3
+from podtasks.pure.cleaning import Wishes, plan_cleaning
 from podtasks.pure.settings import Settings
-from podtasks.pure.storage import Inventory, Search, Wishes, build_request, parse_inventory, plan_cleaning
+from podtasks.pure.storage import Inventory, Search, build_request, parse_inventory
 from podtasks.pure.transfer import LocalFile, ProgressBar, Tally, VolumeFile
 from tests.remote.test_checkpoints import write_safetensors, write_trainer
 from tests.unit.fakes import FakeReporter
