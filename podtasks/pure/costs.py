@@ -104,7 +104,7 @@ def count_costs(
         parts = _estimated_parts(by_day.values())
     else:
         _add_bills(by_day, bills)
-        parts = _billed_parts(by_day, bills, {_pod_id(record) for record, _ in runs})
+        parts = _billed_parts(by_day, bills, {_pod_id(record) for record in records})
     return Costs(tuple(sorted(by_day.values(), key=lambda d: d.day)), tuple(runs), storage, bills is not None, parts)
 
 

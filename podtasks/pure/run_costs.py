@@ -7,17 +7,23 @@ from typing import Any
 
 from podtasks.pure.run_ids import made_at
 
+LATEST = 1e11  # seconds since 1970; further moments than this year 5138 are no dates
+
 
 def launched_at(record: Mapping[str, Any]) -> float | None:
     """Return when a run was launched, seconds since 1970: by its record, else by its id; None where neither says."""
-    moment = record.get("launched_at") or record.get("started_at")
-    return float(moment) if isinstance(moment, int | float) else made_at(str(record.get("run_id")))
+    moment = _moment(record.get("launched_at") or record.get("started_at"))
+    return made_at(str(record.get("run_id"))) if moment is None else moment
 
 
 def ended_at(record: Mapping[str, Any]) -> float | None:
     """Return when a run ended, None where it runs or nobody could record it."""
-    moment = record.get("ended_at")
-    return float(moment) if isinstance(moment, int | float) else None
+    return _moment(record.get("ended_at"))
+
+
+def _moment(value: object) -> float | None:
+    """Return a moment that a date can be made of, None for what a broken record may hold instead."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < LATEST else None
 
 
 def lasted_s(record: Mapping[str, Any], now: float, *, is_running: bool) -> float | None:

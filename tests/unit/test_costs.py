@@ -14,7 +14,7 @@ from podtasks.pure.cost_text import build_cost_rows, build_day_rows, build_part_
 from podtasks.pure.costs import Bills, Costs, Storage, count_costs, describe_costs
 from podtasks.pure.cpu_offers import CpuOffer, parse_cpu_offer
 from podtasks.pure.errors import ApiError, ApiUnreachableError
-from podtasks.pure.run_costs import cost_usd, lasted_s, launched_at
+from podtasks.pure.run_costs import cost_usd, ended_at, lasted_s, launched_at
 from podtasks.pure.run_ids import is_run_id, made_at, sort_newest_first
 from tests.unit.fakes import VOLUME, FakeRest, World, make_cloud
 
@@ -59,7 +59,7 @@ def test_run_of_many_days_ends() -> None:
     assert count([run("a", -24 * 30, 24 * 30)], days=40).total_usd == pytest.approx(720)
 
 
-@pytest.mark.parametrize("record", [{}, {"launched_at": "x"}, {"run_id": "a", "launched_at": 5.0}, {"pod": None}])
+@pytest.mark.parametrize("record", [{}, {"launched_at": "x"}, {"launched_at": 1e300}, {"run_id": "a", "launched_at": 5.0}, {"pod": None}])
 def test_records_that_say_little_cost_nothing(record: dict[str, Any]) -> None:
     assert count([record]).total_usd == 0.0
 
@@ -98,6 +98,12 @@ def test_bills_that_lag_behind_are_said_and_still_add_up() -> None:
     costs = count([run("a", -2, 2)], Bills((PodBill(TODAY, "pod1", 1.5, 0.0, 0.0),), ()))
     assert dict(costs.parts)["not billed yet"] == -0.5
     assert sum(usd for _, usd in costs.parts) == costs.total_usd == 1.5
+
+
+def test_a_pod_whose_run_was_lost_is_no_stranger() -> None:
+    costs = count([run("a", -2, None)], Bills((PodBill(TODAY, "pod1", 1.5, 0.0, 0.0),), ()))
+    assert dict(costs.parts)["boot and idle time of their pods"] == 1.5
+    assert "other GPU pods of the account" not in dict(costs.parts)
 
 
 def test_storage_above_a_terabyte_is_cheaper() -> None:
@@ -201,6 +207,7 @@ def test_run_times_of_a_record() -> None:
     assert cost_usd({**record, "pod": {}}, NOON, is_running=True) is None
     assert launched_at({"run_id": "digits-20261123-120000-abc"}) == NOON
     assert launched_at({"run_id": "digits"}) is None
+    assert ended_at({"ended_at": float("inf")}) is None
 
 
 def test_run_ids() -> None:
