@@ -29,6 +29,11 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
             now=now,
             grace_s=project.settings.stop_grace_s,
         )
+    except KeyboardInterrupt:
+        raise Exit(
+            "\ninterrupted. The pod may still run and be billed: inv status says, inv stop --now stops it at once.",
+            code=INTERRUPTED,
+        ) from None
     finally:
         helpers = terminate_helpers(account, project.settings.project, project.console)
     if pod is None and not helpers:

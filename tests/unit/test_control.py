@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from podtasks.doors.ssh import Output
 from podtasks.flows.control import SELF_STOP_S, PodReport, find_run, is_running, read_status, stop, terminate
@@ -11,6 +15,7 @@ from podtasks.flows.stopping import STOP_WAIT_S
 from podtasks.pure.errors import ApiUnreachableError, PodTimeoutError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import Run
+from podtasks.tasks import pod as pod_tasks
 from tests.unit.fake_pod import BROKEN, OTHER_MACHINE, FakePod, refusal
 from tests.unit.fakes import STOPPED, STRANGER, World, make_pod
 
@@ -51,6 +56,24 @@ def test_pod_that_deletes_itself_after_its_run_ended_is_not_ordered_to(world: Wo
     pod.on("end_run.py", ENDED)
     assert stop_ours(world) == make_pod()
     assert world.api.orders() == []
+
+
+def test_who_interrupts_a_stop_hears_that_the_pod_may_still_be_billed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> list[Pod]:
+        raise KeyboardInterrupt
+
+    settings = SimpleNamespace(project="demo", stop_grace_s=30)
+    project = SimpleNamespace(
+        open_existing_cloud=world.cloud, settings=settings, console=world.report, clock=world.clock
+    )
+    monkeypatch.setattr(pod_tasks, "open_project", lambda *_: project)
+    helper = make_pod("cpu1", env={"PODTASKS_HELPER": "demo"})
+    world.api.on("list_pods", interrupt, [helper]).on("terminate_pod cpu1", None)
+    with pytest.raises(Exit, match="may still run and be billed"):
+        pod_tasks.stop(Context())
+    assert world.api.orders() == ["terminate_pod cpu1"]
 
 
 def test_pod_that_is_kept_after_its_run_ended_is_stopped(world: World, pod: FakePod) -> None:
