@@ -11,12 +11,12 @@ from podtasks.doors.clock import Clock, WaitTimeoutError, growing_pauses, wait_u
 from podtasks.doors.console import Reporter
 from podtasks.doors.local_port import Listener
 from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows.run_copies import FETCHED
 from podtasks.pure.board import choose_shared, local_places
 from podtasks.pure.errors import InstallationError, PodtasksError
 from podtasks.pure.settings import Settings
 from podtasks.pure.training_config import TrainingConfig
 
-FETCHED = "fetched"
 LIKELY = ("logs", "checkpoints")
 START_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 5.0

@@ -8,6 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
+from podtasks.tasks.results import CLOUD_HELP
 
 if TYPE_CHECKING:
     from podtasks.doors.local_port import Listener
@@ -19,7 +20,7 @@ HELP = {
     "config": "whose event files to show (default: the newest run's)",
     "port": "the port on this machine (default: 6006, or the next free one)",
     "open": "open the page in the web browser",
-    "cloud": "which cloud: auto, runpod or local",
+    **CLOUD_HELP,
 }
 KEEPS_RUNNING = (
     "\ntunnel closed. TensorBoard keeps running on the pod, in tmux session tb, and stops with it; "

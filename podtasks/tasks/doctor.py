@@ -8,6 +8,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.tasks.entry import open_project, task
+from podtasks.tasks.results import CLOUD_HELP, JSON_HELP, write_json
 
 if TYPE_CHECKING:
     from podtasks.flows.doctor import Patient
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 @task(
     help={
+        **CLOUD_HELP,
+        **JSON_HELP,
         "config": "the configuration to look at (default: all)",
-        "json": "print the result as JSON",
-        "cloud": "which cloud: auto, runpod or local",
     }
 )
 def doctor(c: Context, config: str = "", json: bool = False, cloud: str = "") -> None:
@@ -58,14 +59,11 @@ def _find_patient(c: Context, config: str, cloud: str) -> Patient:
 
 
 def _write(checks: list[Check], as_json: bool) -> None:
-    from podtasks.doors.console import write_result
     from podtasks.doors.tables import can_print, write_lines
     from podtasks.pure import doctor as pure_doctor
 
     if as_json:
-        import json
-
-        write_result(json.dumps(pure_doctor.as_json(checks), indent=2))
+        write_json(pure_doctor.as_json(checks))
         return
     plain = not can_print("".join(pure_doctor.SYMBOLS.values()))
     write_lines(pure_doctor.render(checks, plain=plain))
