@@ -59,7 +59,9 @@ def test_run_of_many_days_ends() -> None:
     assert count([run("a", -24 * 30, 24 * 30)], days=40).total_usd == pytest.approx(720)
 
 
-@pytest.mark.parametrize("record", [{}, {"launched_at": "x"}, {"launched_at": 1e300}, {"run_id": "a", "launched_at": 5.0}, {"pod": None}])
+@pytest.mark.parametrize(
+    "record", [{}, {"launched_at": "x"}, {"launched_at": 1e300}, {"run_id": "a", "launched_at": 5.0}, {"pod": None}]
+)
 def test_records_that_say_little_cost_nothing(record: dict[str, Any]) -> None:
     assert count([record]).total_usd == 0.0
 
