@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 class GitDaemon:

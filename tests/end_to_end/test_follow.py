@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.end_to_end.project import ROOT, TrainingProject
+from tests.end_to_end.project import ROOT, TIMEOUT_S, TrainingProject
 
 ODD = b"\rone\rtwo\r\n\x00\xff\xfe caf\xe9 \x1b[31mred\x1b[0m no newline at the end"
 
@@ -40,7 +40,7 @@ def test_rule_5_pod_that_is_gone_ends_the_stream_and_says_where_the_log_is(proje
 
     project.ask(f"pods/{project.running_pods()[0]}/kill", {})
 
-    assert command.wait(timeout=40) == 126, project.said()
+    assert command.wait(timeout=TIMEOUT_S) == 126, project.said()
     assert "/workspace/logs/current.log" in project.said()
     assert "the same inv train command goes on" in project.said()
 

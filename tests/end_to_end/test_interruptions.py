@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.end_to_end.project import TrainingProject
+from tests.end_to_end.project import TIMEOUT_S, TrainingProject
 
 GRACE = {"grace_minutes": "0.05"}
 
@@ -90,7 +90,7 @@ def test_broken_off_training_resumes_to_the_same_weights(
 def test_cli_killed_at_any_moment_leaves_nothing_billing_and_reruns(project: TrainingProject, said: str) -> None:
     project.set(**GRACE)
     project.commit("short grace")
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     project.ask("dials", {"ports_s": 0.5, "ssh_s": 1.0})
     command = project.start("train", "--config", "configs/run.yaml")
     project.wait_for(lambda: said in project.said(), f"the command to say {said!r}")
@@ -98,6 +98,7 @@ def test_cli_killed_at_any_moment_leaves_nothing_billing_and_reruns(project: Tra
     os.killpg(command.pid, signal.SIGKILL)
     command.wait()
     project.wait_for(lambda: not project.running_pods(), "the pod to stop by itself within the grace time")
+    project.ask("dials", {"ports_s": 0, "ssh_s": 0})
     done = project.train()
 
     assert done.code == 0, done.stderr
@@ -111,7 +112,7 @@ def test_closed_terminal_does_not_touch_the_training(project: TrainingProject) -
     project.wait_for_step(5)
 
     os.killpg(command.pid, signal.SIGHUP)
-    command.wait(timeout=20)
+    command.wait(timeout=TIMEOUT_S)
     assert len(project.running_pods()) == 1
     project.release()
     project.wait_for(lambda: not project.running_pods(), "the pod to stop itself")
@@ -127,7 +128,7 @@ def test_ctrl_c_ends_the_view_only_and_says_how_to_come_back(project: TrainingPr
 
     os.killpg(command.pid, signal.SIGINT)
 
-    assert command.wait(timeout=20) == 130
+    assert command.wait(timeout=TIMEOUT_S) == 130
     assert "training goes on" in project.said()
     assert "inv logs" in project.said()
     assert "Traceback" not in project.said()
@@ -144,7 +145,7 @@ def test_broken_link_is_made_anew_with_no_line_lost_or_repeated(project: Trainin
     project.wait_for(lambda: "Reconnecting" in project.said(), "the link to be noticed broken")
     project.release()
 
-    assert command.wait(timeout=30) == 0, project.said()
+    assert command.wait(timeout=TIMEOUT_S) == 0, project.said()
     shown = (project.path / ".home/out").read_bytes().decode()
     assert re.findall(r"^step (\d+) ", shown, re.MULTILINE) == [str(n) for n in range(1, 9)]
     assert shown == project.log

@@ -98,7 +98,7 @@ def test_price_above_the_cap(project: TrainingProject) -> None:
 
 
 def test_no_capacity_names_what_was_tried(project: TrainingProject) -> None:
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     project.ask("dials", {"stock": {"NVIDIA GeForce RTX 4090": "None"}})
     require_refused(project, project.train("--gpu", "NVIDIA GeForce RTX 4090"), 113, "RTX 4090", "--gpu")
 
@@ -106,7 +106,7 @@ def test_no_capacity_names_what_was_tried(project: TrainingProject) -> None:
 @pytest.fixture
 def account(project: TrainingProject) -> TrainingProject:
     """The project with a filled-in .runpod.env, whose RunPod is the emulator."""
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     write_identity(project)
     return project
 

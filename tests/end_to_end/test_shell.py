@@ -128,7 +128,7 @@ def test_a_started_pod_is_entered_with_the_environment_of_a_training(project: Tr
 
 
 def test_a_terminal_is_told_what_there_is_and_its_shell_takes_ctrl_c(project: TrainingProject) -> None:
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     for words in (("ssh", "true"), ("attach",)):
         nobody = Terminal(project, *words)
         assert nobody.end() == 101
@@ -172,7 +172,7 @@ def test_a_cpu_pod_is_deleted_after_a_transfer_and_by_itself_after_a_killed_one(
     (project.path / "data").mkdir()
     (project.path / "data/big").write_bytes(os.urandom(1 << 20))
     project.set(data="{data/big: data/big}", grace_minutes="0.05")
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     process = project.start("sync-data", "--via", "ssh")
     project.wait_for(lambda: [pod for pod in helpers(project) if pod["desiredStatus"] == "RUNNING"], "a CPU pod")
     os.kill(process.pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_a_cpu_pod_is_deleted_after_a_transfer_and_by_itself_after_a_killed_one(
 
 @pytest.mark.parametrize("words", [("stop",), ("terminate", "--yes")])
 def test_stopping_and_terminating_end_a_cpu_pod_too(project: TrainingProject, words: tuple[str, ...]) -> None:
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     project.graphql(
         'mutation { deployCpuPod(input: {name: "x", instanceId: "cpu3c-2-4", templateId: "runpod-ubuntu", '
         'cloudType: SECURE, imageName: "runpod/base:1.0.2-ubuntu2204", containerDiskInGb: 10, '

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.end_to_end.project import TrainingProject
+from tests.end_to_end.project import TIMEOUT_S, TrainingProject
 from tests.unit.test_tables import read_all
 
 
@@ -79,7 +79,7 @@ def test_live_run_is_told_of_and_keeps_what_it_needs(project: TrainingProject) -
     assert answer["deleted"] == ["checkpoints/run/checkpoint-4", "checkpoints/run/checkpoint-2"]
     assert hub.exists() and "goes on" in {e["path"]: e["why"] for e in answer["kept"]}[".cache/huggingface/hub"]
     project.release()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=TIMEOUT_S) == 0
     assert {"checkpoint-6", "checkpoint-8"} <= names(project.output)
 
 
@@ -89,7 +89,7 @@ def test_doctor_looks_at_all_and_starts_nothing(project: TrainingProject) -> Non
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert "does not run" in checks["local cloud"]["text"] and "API key" not in checks
     assert not (project.path / ".podtasks/cloud").exists()
-    assert project.inv("cloud", "up").code == 0
+    project.start_cloud()
     checks = {check["name"]: check for check in json.loads(project.inv("doctor", "--json").stdout)["checks"]}
     assert {checks[name]["state"] for name in ("API key", "balance", "volume", "GPU", "REST v2", "S3 API")} == {"ok"}
     assert project.pods() == []

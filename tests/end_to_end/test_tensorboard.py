@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.end_to_end.browser import Browser, open_browser
-from tests.end_to_end.project import ROOT, TrainingProject, command_line
+from tests.end_to_end.project import ROOT, TIMEOUT_S, TrainingProject, command_line
 
 DIGITS = """training:
   output_dir: checkpoints/digits
@@ -67,7 +67,7 @@ class BoardCommand:
 
     def ask(self, path: str) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.url + path, timeout=10) as answer:
+        with opener.open(self.url + path, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read()
             return data
 
@@ -77,7 +77,7 @@ class BoardCommand:
     def interrupt(self) -> int:
         """Press Ctrl+C and return the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=TIMEOUT_S)
 
 
 def digits_project(project: TrainingProject) -> TrainingProject:
@@ -181,7 +181,7 @@ def test_training_does_not_notice_tensorboard_and_the_tunnel_survives_a_broken_l
     assert board.answers(), "at the same address"
 
     project.release()
-    assert board.process.wait(timeout=40) == 0, project.said()
+    assert board.process.wait(timeout=TIMEOUT_S) == 0, project.said()
     assert "inv fetch logs" in project.said()
     assert re.findall(r"^(step \d|trained|EXIT_CODE=\d+|ENDED.*)", project.log, re.MULTILINE) == [
         *(f"step {step}" for step in range(1, 9)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.git_daemon import GitDaemon
-from tests.end_to_end.project import TrainingProject
+from tests.end_to_end.project import TIMEOUT_S, TrainingProject, command_line
 
 
 def test_first_train_goes_from_nothing_to_a_stopped_pod(project: TrainingProject) -> None:
@@ -112,7 +112,7 @@ def test_second_train_during_a_run_follows_it(project: TrainingProject) -> None:
     project.wait_for(lambda: "step 5" in project.said(), "the follower to show step 5")
     project.release()
 
-    assert follower.wait(timeout=30) == 0, project.said()
+    assert follower.wait(timeout=TIMEOUT_S) == 0, project.said()
     assert "following it" in project.said()
     assert project.log.count("STARTING FRESH") == 1
     assert len(project.pods()) == 1
@@ -237,7 +237,7 @@ def test_logs_and_status_with_and_without_a_running_pod(project: TrainingProject
     live = project.start("logs")
     project.wait_for(lambda: "step 4" in project.said(), "the log to be shown")
     project.release()
-    assert live.wait(timeout=30) == 0
+    assert live.wait(timeout=TIMEOUT_S) == 0
     shown = (project.path / ".home/out").read_bytes().decode()
     project.wait_for(lambda: not project.running_pods(), "the pod to stop itself")
     copy = project.inv("logs")
@@ -292,8 +292,21 @@ def test_looking_does_not_start_a_local_cloud(project: TrainingProject) -> None:
     assert not (project.path / ".podtasks/cloud/server.json").exists()
 
 
-def test_image_without_start_script_works_the_same(project: TrainingProject) -> None:
+def test_local_cloud_goes_up_and_down_with_its_pods(project: TrainingProject) -> None:
     assert project.inv("cloud", "up").code == 0
+    assert project.inv("start").code == 0
+    (pod,) = project.running_pods()
+    (process,) = project.pod_processes("start.sh")
+    status = project.inv("cloud", "status")
+    assert f"pid     {project.server()['pid']}" in status.stdout
+    assert f"pod     {pod} RUNNING" in status.stdout
+    assert project.inv("cloud", "down").code == 0
+    project.wait_for(lambda: not command_line(process), "the pod's processes to end")
+    assert "does not run" in project.inv("cloud", "status").stdout
+
+
+def test_image_without_start_script_works_the_same(project: TrainingProject) -> None:
+    project.start_cloud()
     project.ask("dials", {"images": [{"pattern": "example/bare*", "start_sh": False, "without": []}]})
     project.set(image="example/bare:1")
     project.commit("another image")
