@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,10 +64,28 @@ def choose_by_s3(volume: S3Volume, directory: str, pattern: str) -> CheckpointCh
 
 
 def list_candidates(carrier: Carrier, directory: str, pattern: str) -> list[str]:
-    """Return the names in a directory that look like checkpoints, complete or not."""
-    folders, files = carrier.list_folder(directory)
-    names = [*folders, *(file.place.rsplit("/", 1)[-1] for file in files)]
-    return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern) and is_safe_place(name))
+    """Return what in a directory has the name of a checkpoint, complete or not: paths below it.
+
+    The pattern may go through several folders, as the pod's own does (remote/checkpoints.py).
+    """
+    parts = pattern.strip("/").split("/")
+    return sorted({name for name in _match(carrier, directory, "", parts) if is_safe_place(name)})
+
+
+def _match(carrier: Carrier, directory: str, inside: str, parts: Sequence[str]) -> Iterator[str]:
+    """Yield what matches the parts of a pattern in the folder `inside` the directory; ** is any depth. See glob."""
+    part, *rest = parts
+    folders, files = carrier.list_folder(f"{directory}/{inside}".rstrip("/"))
+    if part == "**" and rest:
+        yield from _match(carrier, directory, inside, rest)
+    for name in folders:
+        if part == "**" and rest:
+            yield from _match(carrier, directory, f"{inside}{name}/", parts)
+        elif rest and fnmatch.fnmatchcase(name, part):
+            yield from _match(carrier, directory, f"{inside}{name}/", rest)
+    if not rest:
+        names = [*folders, *(file.place.rsplit("/", 1)[-1] for file in files)]
+        yield from (f"{inside}{name}" for name in names if fnmatch.fnmatchcase(name, part))
 
 
 class _Replica:

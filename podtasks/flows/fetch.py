@@ -15,6 +15,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import checkpoint_choice
 from podtasks.flows.checkpoint_choice import CheckpointChoice
 from podtasks.flows.cloud import Cloud
+from podtasks.flows.fetch_parts import Fetched, Part, find_failures, plan_parts
 from podtasks.flows.fetch_places import (
     FINAL_MODEL,
     Outputs,
@@ -27,8 +28,7 @@ from podtasks.flows.fetch_places import (
 from podtasks.flows.transfer_way import SshRoute, choose_s3, find_ssh_way, open_ssh_route
 from podtasks.pure.amounts import format_count
 from podtasks.pure.errors import UsageError
-from podtasks.pure.fetch_plan import FetchPlan, LocalCopy, plan_fetch
-from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile, merge
+from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -61,35 +61,6 @@ class FetchRequest:
     overwrite: bool = False
     yes: bool = False
     dry_run: bool = False
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one of the request's names stands for: its files on the volume, and what is to be done with them."""
-
-    name: str
-    files: tuple[VolumeFile, ...]
-    plan: FetchPlan
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What came of a fetch: its parts, the folder they are in, what was copied, and what failed and why."""
-
-    parts: list[Part]
-    target: Path
-    tally: Tally
-    failures: list[tuple[str, str]]
-
-    def whole_tally(self) -> Tally:
-        """Return what was copied, with all that was here before counted as skipped."""
-        there = [file for part in self.parts for file in part.plan.there]
-        return merge(self.tally, Tally(skipped_files=len(there), skipped_bytes=sum(file.size_bytes for file in there)))
-
-    def count_here(self, part: Part) -> tuple[int, int]:
-        """Return how many files and bytes of a part are here, as this machine's disk tells."""
-        here = [file for file in part.files if _is_here(self.target, file)]
-        return len(here), sum(file.size_bytes for file in here)
 
 
 @dataclass(frozen=True)
@@ -128,15 +99,17 @@ class Fetch:
     def _fetch(self, carrier: Carrier, target: Path, choose: Callable[[Outputs], CheckpointChoice]) -> Fetched:
         with self.files.locked("fetch", lambda: self.report.note("another inv fetch runs here; this one waits for it")):
             found = [self._find(name, carrier, choose) for name in self.request.names or [NEWEST]]
-            parts = _plan_parts([part for some in found for part in some], target, self.request.overwrite)
+            parts = plan_parts([part for some in found for part in some], target, self.request.overwrite)
             self._require_something(parts)
             if self.request.dry_run:
                 return Fetched(parts, target, Tally(), [])
             wanted = [file for part in parts for file in part.plan.wanted]
-            with self._progress(wanted) as progress:
-                tally = carrier.download(wanted, target, progress) if wanted else Tally()
-        _hide_secrets(target, wanted)
-        return Fetched(parts, target, tally, self._find_failures(parts, tally, target))
+            try:
+                with self._progress(wanted) as progress:
+                    tally = carrier.download(wanted, target, progress) if wanted else Tally()
+            finally:
+                _hide_secrets(target, wanted)
+        return Fetched(parts, target, tally, find_failures(parts, tally, target))
 
     def _find(
         self, name: str, carrier: Carrier, choose: Callable[[Outputs], CheckpointChoice]
@@ -209,21 +182,6 @@ class Fetch:
                 )
                 raise
 
-    def _find_failures(self, parts: list[Part], tally: Tally, target: Path) -> list[tuple[str, str]]:
-        told = {name for name, _ in tally.failures}
-        refused = [
-            (file.place, "its name would lead out of the folder it belongs into")
-            for part in parts
-            for file in part.plan.refused
-        ]
-        missing = [
-            (file.place, "it did not arrive whole")
-            for part in parts
-            for file in part.plan.wanted
-            if file.place not in told and not _is_here(target, file)
-        ]
-        return [*refused, *tally.failures, *missing]
-
 
 def _choose_by_s3(volume: S3Volume, outputs: Outputs) -> CheckpointChoice:
     return checkpoint_choice.choose_by_s3(volume, outputs.checkpoints, outputs.pattern)
@@ -236,31 +194,6 @@ def _choose_on_pod(route: SshRoute, outputs: Outputs) -> CheckpointChoice:
 def _list_checkpoints(carrier: Carrier, outputs: Outputs) -> list[VolumeFile]:
     names = checkpoint_choice.list_candidates(carrier, outputs.checkpoints, outputs.pattern)
     return list_all(carrier, [f"{outputs.checkpoints}/{name}" for name in names])
-
-
-def _plan_parts(found: Sequence[tuple[str, list[VolumeFile]]], target: Path, overwrite: bool) -> list[Part]:
-    """Plan each part; a file that two of them name belongs to the first."""
-    parts: list[Part] = []
-    taken: set[str] = set()
-    for name, files in found:
-        fresh = tuple(file for file in files if file.place not in taken)
-        taken.update(file.place for file in fresh)
-        parts.append(Part(name, fresh, plan_fetch(fresh, lambda place: _find_here(target, place), overwrite=overwrite)))
-    return parts
-
-
-def _find_here(target: Path, place: str) -> LocalCopy | None:
-    try:
-        found = (target / place).stat()
-    except OSError:
-        return None
-    return LocalCopy(found.st_size, found.st_mtime)
-
-
-def _is_here(target: Path, file: VolumeFile) -> bool:
-    """Return whether a file is here as it was listed, or as a later moment had it."""
-    here = _find_here(target, file.place)
-    return here is not None and (here.size_bytes == file.size_bytes or here.modified > file.modified)
 
 
 def _hide_secrets(target: Path, files: Sequence[VolumeFile]) -> None:

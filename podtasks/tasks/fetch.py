@@ -14,7 +14,7 @@ from podtasks.tasks.entry import open_project, task
 from podtasks.tasks.results import CLOUD_HELP, VIA_HELP
 
 if TYPE_CHECKING:
-    from podtasks.flows.fetch import Fetched
+    from podtasks.flows.fetch_parts import Fetched
 
 
 @task(

@@ -98,6 +98,15 @@ def test_checkpoints_that_are_files_are_chosen_by_step_then_by_time() -> None:
     assert choose(volume, "*.safetensors") == (f"{DIRECTORY}/other.safetensors", [])
 
 
+@pytest.mark.parametrize("pattern", ["version_*/checkpoints/*.safetensors", "**/*.safetensors"])
+def test_a_pattern_may_go_through_several_folders(pattern: str) -> None:
+    good = make_safetensors(16)
+    names = ("version_0/checkpoints/step=5", "version_1/checkpoints/step=40", "version_1/checkpoints/step=9")
+    volume = FakeVolume({f"{DIRECTORY}/{name}.safetensors": good for name in names})
+    assert choose(volume, pattern) == (f"{DIRECTORY}/version_1/checkpoints/step=40.safetensors", [])
+    assert len(checkpoint_choice.list_candidates(volume, DIRECTORY, pattern)) == 3
+
+
 def test_there_may_be_none() -> None:
     assert choose(FakeVolume()) == (None, [])
     volume = FakeVolume({f"{DIRECTORY}/checkpoint-5/x.tmp": b"x", f"{DIRECTORY}/final_model/x": b"x"})

@@ -12,7 +12,8 @@ import pytest
 
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import fetch
-from podtasks.flows.fetch import Fetch, Fetched, FetchRequest
+from podtasks.flows.fetch import Fetch, FetchRequest
+from podtasks.flows.fetch_parts import Fetched
 from podtasks.flows.transfer_way import SshWay
 from podtasks.pure.errors import UsageError
 from podtasks.pure.settings import Settings
@@ -98,6 +99,21 @@ def test_all_checkpoints_logs_and_paths_are_brought(run: Run, tmp_path: Path) ->
     checkpoints = {name.replace("200", "100") for name in CHECKPOINT_200} | CHECKPOINT_200
     assert brought(tmp_path) == expected | checkpoints | FINAL_MODEL
     assert (tmp_path / "fetched/runs/run-1/run.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_record_that_came_before_ctrl_c_is_for_its_owner_only(
+    run: Run, volume: FakeVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring = volume.download
+
+    def interrupt(*given: Any) -> None:  # noqa: ANN401
+        bring(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(volume, "download", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run("logs", target=tmp_path / "open")
+    assert (tmp_path / "open/runs/run-1/run.json").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.usefixtures("volume")
