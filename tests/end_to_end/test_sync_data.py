@@ -64,7 +64,7 @@ def test_twenty_thousand_files_arrive_though_the_command_is_killed_twice(
     sent = re.search(r"sent ([\d,]+) files", done.stderr)
     assert sent and int(sent[1].replace(",", "")) < MANY_FILES * 3 // 4, done.stderr
     # A busy machine may make one of them slow.
-    assert any(rerun(project, via) < QUICK_S for _ in range(3))
+    assert any(rerun(project, via) < QUICK_S for _ in range(5))
 
 
 def rerun(project: TrainingProject, via: str) -> float:
