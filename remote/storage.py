@@ -27,6 +27,7 @@ from typing import Any
 import answer
 import guard_link
 import run_record
+import runs
 from answer import Refused
 from guard_link import GuardGone
 from output_directories import Volume, find_directories, has_complete, list_archives, list_checkpoints
@@ -35,6 +36,10 @@ from volume_clean import Cleaning, is_leftover, list_logs
 from volume_scan import VolumeScan
 
 USAGE_FILE = ".cache/podtasks-usage.json"
+# Of how many runs the records are looked at, for those that go on.
+LOOKED_AT = 100
+# The hours of a run whose record does not tell, and how long a run may take to end when its hours are over.
+USUAL_HOURS, SLACK_HOURS = 24.0, 1.0
 
 
 def main(request: dict[str, Any]) -> None:
@@ -52,19 +57,31 @@ def main(request: dict[str, Any]) -> None:
 def find_live_run(top: str, other_pods: bool) -> dict[str, Any] | None:
     """Return the run that goes on, with the absolute paths that it needs; its id is None while it is prepared.
 
-    The guard knows of a run on this pod. Where another pod has the volume, a record without an end may be of a run
-    that goes on there.
+    The guard knows of a run on this pod. Where another pod has the volume, records without an end may be of runs that
+    go on there, of several projects too: what each of them needs is told.
     """
     lease = _read_lease()
-    run_dir = run_record.newest(top)
     if lease and lease["kind"] == "prepare":
         return {"run_id": None, "needs": []}
-    if lease:
-        run_dir = os.path.join(top, "runs", str(lease["run_id"]))
-    elif run_dir is None or not other_pods or run_record.has_ended(run_record.read(run_dir)):
+    live = [os.path.join(top, "runs", str(lease["run_id"]))] if lease else []
+    if other_pods:
+        live += [run_dir for run_dir in _find_without_end(top) if run_dir not in live]
+    if not live:
         return None
-    checkpoint = run_record.read(run_dir).get("checkpoint") or {}
-    return {"run_id": os.path.basename(run_dir), "needs": [run_dir, *filter(None, [checkpoint.get("path")])]}
+    checkpoints = [(run_record.read(run_dir).get("checkpoint") or {}).get("path") for run_dir in live]
+    return {"run_id": os.path.basename(live[0]), "needs": [*live, *filter(None, checkpoints)]}
+
+
+def _find_without_end(top: str) -> Iterator[str]:
+    """Yield the folders of runs that may go on: the newest one, and older ones whose hours are not over."""
+    newest = run_record.newest(top)
+    if newest and not run_record.has_ended(run_record.read(newest)):
+        yield newest
+    for record in runs.newest_first(top, LOOKED_AT):
+        hours = record.get("max_hours", USUAL_HOURS)
+        is_over = hours is not None and runs.launched_at(record) + (hours + SLACK_HOURS) * 3600 < time.time()
+        if record["run_dir"] != newest and not is_over and not run_record.has_ended(record):
+            yield record["run_dir"]
 
 
 def _read_lease() -> dict[str, Any] | None:

@@ -169,6 +169,20 @@ def test_record_without_end_is_a_run_that_goes_on_only_where_another_pod_may_hav
     assert storage.measure(other_pods=True)["live"] == "digits-1"
 
 
+def test_run_that_goes_on_is_seen_behind_a_newer_one_of_another_project(storage: Storage) -> None:
+    (storage.volume / ".cache/huggingface/hub/models").mkdir(parents=True)
+    storage.record("digits-1", ended=False, age_s=7200, launched_at=time.time() - 7200)
+    storage.record("other-2", age_s=60)
+    answer = storage.clean(("cache", ".cache/huggingface/hub"), other_pods=True)
+    assert answer["left"] == {".cache/huggingface/hub": "a run goes on"}
+
+
+def test_record_without_end_counts_no_longer_than_its_hours(storage: Storage) -> None:
+    storage.record("digits-1", ended=False, age_s=7200, launched_at=time.time() - 7200, max_hours=0.5)
+    storage.record("other-2", age_s=60)
+    assert storage.measure(other_pods=True)["live"] is None
+
+
 # Cleaning
 
 
