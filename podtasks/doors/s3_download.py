@@ -118,12 +118,7 @@ class S3Download:
 
     def _count(self, file: VolumeFile, *, was_sent: bool) -> None:
         with self._lock:
-            if was_sent:
-                self._tally.sent_files += 1
-                self._tally.sent_bytes += file.size_bytes
-            else:
-                self._tally.skipped_files += 1
-                self._tally.skipped_bytes += file.size_bytes
+            self._tally.count(file.size_bytes, was_sent=was_sent)
         if not was_sent:
             self._progress.add(files=1, size_bytes=file.size_bytes)
 

@@ -15,7 +15,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.doors.upload_journal import UploadJournal, discard
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.data_upload import Source, Synced, find_extra, read_sources, sync_by_s3, sync_by_ssh
-from podtasks.flows.transfer_way import choose_s3, find_ssh_way, open_ssh_route
+from podtasks.flows.transfer_way import BY_S3, choose_s3, find_ssh_way, open_ssh_route
 from podtasks.pure.amounts import format_bytes, format_count
 from podtasks.pure.data_plan import Entry, split_files
 from podtasks.pure.transfer import Carrier, CountedProgress, VolumeFile
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from podtasks.pure.settings import Settings
 
 NAMED = 20
-BY_S3 = "by the S3 API: no pod, nothing billed"
 
 
 @dataclass(frozen=True)

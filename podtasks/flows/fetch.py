@@ -25,7 +25,7 @@ from podtasks.flows.fetch_places import (
     log_places,
     prediction_places,
 )
-from podtasks.flows.transfer_way import SshRoute, choose_s3, find_ssh_way, open_ssh_route
+from podtasks.flows.transfer_way import BY_S3, SshRoute, choose_s3, find_ssh_way, open_ssh_route
 from podtasks.pure.amounts import format_count
 from podtasks.pure.errors import UsageError
 from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 NAMED = 20
 NEWEST = "newest checkpoint"
 FETCHED = "fetched"
-BY_S3 = "by the S3 API: no pod, nothing billed"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from podtasks.pure.settings import Identity, Settings
 
 VIA = ("auto", "s3", "ssh")
+BY_S3 = "by the S3 API: no pod, nothing billed"
 
 
 def open_volume_cloud(

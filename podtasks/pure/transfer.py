@@ -44,6 +44,15 @@ class Tally:
     skipped_bytes: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
 
+    def count(self, size_bytes: int, *, was_sent: bool) -> None:
+        """Count a file that was sent, or was there already."""
+        if was_sent:
+            self.sent_files += 1
+            self.sent_bytes += size_bytes
+        else:
+            self.skipped_files += 1
+            self.skipped_bytes += size_bytes
+
     @property
     def there_files(self) -> int:
         """How many files are known to be at the target now."""
