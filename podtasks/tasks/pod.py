@@ -6,6 +6,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.pure.errors import UsageError
+from podtasks.tasks.consent import require_answers
 from podtasks.tasks.entry import INTERRUPTED, open_project, task
 from podtasks.tasks.results import CLOUD_HELP
 
@@ -62,8 +63,10 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
             means="Nothing was changed.",
             next_step="inv terminate --yes deletes it all the same",
         )
-    if not yes and not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?", default=False):
-        raise Exit("Nothing was changed.", code=INTERRUPTED)
+    if not yes:
+        require_answers(project, means="Nothing was changed.", example="inv terminate --yes")
+        if not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?", default=False):
+            raise Exit("Nothing was changed.", code=INTERRUPTED)
     try:
         terminate_flow(account, pod, project.console)
     finally:

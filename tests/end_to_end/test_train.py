@@ -332,8 +332,12 @@ def test_machine_that_cannot_sandbox_trains_in_plain_processes(project: Training
 def test_terminate_deletes_the_pod_and_the_next_train_goes_on(project: TrainingProject) -> None:
     project.train()
 
-    deleted = project.inv("terminate")
+    asked = project.inv("terminate")
+    kept = len(project.pods())
+    deleted = project.inv("terminate", "--yes")
 
+    assert (asked.code, kept) == (101, 1)
+    assert "nobody to ask" in asked.stderr
     assert deleted.code == 0, deleted.stderr
     project.wait_for(lambda: not project.pods(), "the pod to drop out of the list")
     done = project.train()
