@@ -185,7 +185,9 @@ class TrainingProject:
         for path in self.output.glob("hold-*"):
             path.unlink()
 
-    def wait_for(self, read: Callable[[], Reading], what: str, timeout_s: float = TIMEOUT_S) -> Reading:
+    def wait_for(
+        self, read: Callable[[], Reading], what: str, timeout_s: float = TIMEOUT_S, pause_s: float = 0.02
+    ) -> Reading:
         """Read until something true comes, and return it."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -193,7 +195,7 @@ class TrainingProject:
                 reading = read()
                 if reading:
                     return reading
-            time.sleep(0.02)
+            time.sleep(pause_s)
         raise AssertionError(f"waited {timeout_s} s for {what}; the log:\n{self.log}\nthe command:\n{self.said()}")
 
     def wait_for_step(self, step: int) -> None:
