@@ -168,6 +168,9 @@ class S3Volume:
         for attempt in range(3):
             try:
                 answer = self._client.call("get_object", Key=place, **({"Range": wanted} if wanted else {}))
+                if "LastModified" not in answer:
+                    answer["Body"].close()
+                    raise S3FileError("the S3 API answered something else than the file", is_transient=True)
                 return self._client.read_body(answer["Body"])
             except S3FileError as error:
                 if error.is_missing or error.is_range:

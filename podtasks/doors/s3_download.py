@@ -84,6 +84,9 @@ class S3Download:
             there = local.seek(0, os.SEEK_END)
             wanted = {"Range": f"bytes={there}-"} if 0 < there < file.size_bytes else {}
             answer = self._client.call("get_object", Key=file.place, **wanted)
+            if "LastModified" not in answer:
+                answer["Body"].close()
+                raise S3FileError("the S3 API answered something else than the file", is_transient=True)
             if not wanted or answer.get("ContentRange") != f"bytes {there}-{file.size_bytes - 1}/{file.size_bytes}":
                 local.truncate(0)
                 there = 0

@@ -234,6 +234,22 @@ def test_a_beginning_of_another_content_is_not_built_upon(volume: S3Volume, fold
     assert (tmp_path / "home" / file.place).read_bytes() == b"right" * 1000
 
 
+@pytest.mark.parametrize("fault", [{"kind": "html", "status": 200}, {"kind": "null"}])
+def test_a_page_in_the_place_of_a_file_is_not_taken_for_it(
+    emulator: Emulator, volume: S3Volume, folder: Path, tmp_path: Path, fault: dict[str, object]
+) -> None:
+    (folder / "a").write_bytes(b"weights" * 1000)
+    (listed,) = volume.list_files(folder.name)
+    order(emulator, operation="s3:GetObject", **fault)
+    assert volume.read(listed.place) == b"weights" * 1000
+    order(emulator, operation="s3:GetObject", times=9, **fault)
+    tally = volume.download([listed], tmp_path / "home", Counting())
+    assert tally.failures == [(listed.place, "the S3 API answered something else than the file")]
+    emulator.control("DELETE", "/faults")
+    volume.download([listed], tmp_path / "home", Counting())
+    assert (tmp_path / "home" / listed.place).read_bytes() == b"weights" * 1000
+
+
 def test_names_that_lead_out_of_the_target_are_refused(volume: S3Volume, tmp_path: Path) -> None:
     bad = ["../x", "a/../../x", "/etc/x", "a//x", "./x"]
     tally = volume.download([VolumeFile(place, 1, 0.0) for place in bad], tmp_path / "home", Counting())
