@@ -5,7 +5,9 @@ There are none; the names and sizes are the catalogue's and the utilisation is a
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import uuid
 from pathlib import Path
 
@@ -30,7 +32,10 @@ def furnish(programs: Path, pod: Pod, rule: ImageRule) -> None:
 
 
 def write_report(root: Path, pod: Pod, util_percent: float) -> None:
-    """Say on a container disk what the pod's GPUs do, for its nvidia-smi; nothing for a pod without GPUs."""
+    """Say on a container disk what the pod's GPUs do, for its nvidia-smi; nothing for a pod without GPUs.
+
+    A disk that goes away meanwhile is left alone. Several threads may write at once.
+    """
     gpu = catalogue.GPU_TYPES.get(pod.order.gpu_type_id or "")
     if gpu is None or not root.is_dir():
         return
@@ -39,10 +44,11 @@ def write_report(root: Path, pod: Pod, util_percent: float) -> None:
     use = f"{round(util_percent)}|{used}|{total}"
     lines = [f"{index}|{gpu.id}|{_gpu_uuid(pod, index)}|{use}\n" for index in range(pod.gpu_count)]
     path = root / _REPORT
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name("gpus.new")
-    scratch.write_text("".join(lines))
-    os.replace(scratch, path)
+    scratch = path.with_name(f"gpus.{secrets.token_hex(4)}")
+    with contextlib.suppress(FileNotFoundError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text("".join(lines))
+        os.replace(scratch, path)
 
 
 def _gpu_uuid(pod: Pod, index: int) -> str:

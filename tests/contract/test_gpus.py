@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+from podtasks.emulator.gpus import write_report
+from podtasks.emulator.pod import Pod
 from tests.contract.local_cloud import Emulator, Pods, wait_for
 
 QUERY = "nvidia-smi --query-gpu=index,name,utilization.gpu,memory.used,memory.total --format=csv,noheader,nounits"
@@ -49,3 +56,17 @@ def test_a_new_container_shows_the_use_of_the_moment(emulator: Emulator, pods: P
     emulator.turn(gpu_util_percent=40)
     pod_id = pods.ready_pod(gpu_type_id="NVIDIA L40S")
     assert pods.ssh(pod_id, QUERY) == "0, NVIDIA L40S, 40, 19661, 49152\n"
+
+
+def test_a_dial_that_is_turned_while_a_pod_starts_or_ends_does_no_harm(tmp_path: Path) -> None:
+    order = SimpleNamespace(gpu_type_id="NVIDIA L40S")
+    pod = cast(Pod, SimpleNamespace(order=order, gpu_count=1, machine_id="m"))
+    (tmp_path / "disk").mkdir()
+    with ThreadPoolExecutor(8) as pool:
+        for written in [pool.submit(write_report, tmp_path / "disk", pod, use) for use in range(100)]:
+            written.result()
+        assert os.listdir(tmp_path / "disk/opt/image") == ["gpus"]
+        late = [pool.submit(write_report, tmp_path / "disk", pod, use) for use in range(100)]
+        shutil.rmtree(tmp_path / "disk", ignore_errors=True)
+        for written in late:
+            written.result()
