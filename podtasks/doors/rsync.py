@@ -14,6 +14,7 @@ from podtasks.pure.errors import InstallationError
 
 OLDEST = (3, 1)  # the first with --info and --outbuf
 _LINE_END = re.compile(rb"[\r\n]")
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,21 @@ def run_rsync(words: Sequence[str], names: Iterable[str], on_line: Callable[[byt
     with tempfile.TemporaryFile() as listed, tempfile.TemporaryFile() as complaints:
         listed.write(b"".join(os.fsencode(name) + b"\0" for name in names))
         listed.seek(0)
+        # A session of its own: Ctrl+C would end ssh as well, which looks like a broken link.
         process = subprocess.Popen(
-            [*_mortal(), *words], stdin=listed, stdout=subprocess.PIPE, stderr=complaints, env=_environment()
+            [*_mortal(), *words],
+            stdin=listed,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            env=_environment(),
+            start_new_session=True,
         )
+        _running.add(process)
         try:
             _hear(process, on_line)
             exit_code = process.wait()
         finally:
+            _running.discard(process)
             if process.poll() is None:
                 process.terminate()
                 process.wait()
@@ -63,6 +72,12 @@ def run_rsync(words: Sequence[str], names: Iterable[str], on_line: Callable[[byt
                 process.stdout.close()
         complaints.seek(0)
         return RsyncOutcome(exit_code, complaints.read())
+
+
+def end_all() -> None:
+    """End the rsyncs that run, whichever threads wait for them; each keeps the file on its way in part."""
+    for process in list(_running):
+        process.terminate()
 
 
 def _hear(process: subprocess.Popen[bytes], on_line: Callable[[bytes], None]) -> None:

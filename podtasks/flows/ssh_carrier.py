@@ -150,7 +150,7 @@ class SshCarrier:
         def work(part: RsyncPart) -> None:
             carried.append((part, carry_part(part, build, find_left, progress, self._report, self._clock)))
 
-        run_many(work, parts, min(self._streams, len(parts)))
+        run_many(work, parts, min(self._streams, len(parts)), on_interrupt=rsync.end_all)
         return carried
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -319,3 +320,32 @@ def rsyncs(mount: Path) -> list[str]:
         if words[0].endswith(b"rsync") and os.fsencode(mount) in words:
             found.append(path.parent.name)
     return found
+
+
+COPY = """
+import sys
+from podtasks.doors import rsync
+from podtasks.doors.many import run_many
+child = "import os, signal, sys; signal.signal(2, lambda *_: sys.exit(12)); print(os.getpid(), flush=True)"
+words = [sys.executable, "-c", child + "; signal.pause()"]
+def work(_):
+    print(rsync.run_rsync(words, [], lambda line: print(line.decode(), flush=True)).exit_code)
+try:
+    run_many(work, [1], 1, on_interrupt=rsync.end_all)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_ends_what_copies_at_once_and_does_not_look_like_a_broken_link() -> None:
+    words = [sys.executable, "-c", COPY]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True) as copying:
+        assert copying.stdout is not None
+        pid = int(copying.stdout.readline())
+        began_s = time.monotonic()
+        os.killpg(copying.pid, signal.SIGINT)
+        told = copying.stdout.read().split()
+    assert told == ["-15", "interrupted"]
+    assert time.monotonic() - began_s < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
