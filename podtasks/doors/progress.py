@@ -10,12 +10,15 @@ import os
 import sys
 import threading
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from podtasks.pure.amounts import format_bytes, format_count, format_duration
+from podtasks.pure.amounts import format_bytes, format_count, format_duration, format_files
 
 PLAIN_EVERY_S = 10.0
+# No transfer is said to take longer than so many seconds.
+LONGEST_S = 99 * 3600.0
 
 
 class Progress:
@@ -35,14 +38,16 @@ class Progress:
         self._done_bytes = 0
         self._lock = threading.Lock()
         self._began_s = self._told_s = time.monotonic()
+        # What the first news tell was there before: no part of the rate.
+        self._first_bytes: int | None = None
         self._bar: Any = None
         self._bar_task: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        if self._files and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from podtasks.doors.rich_terminal import open_bar
 
-            self._bar, self._bar_task = open_bar(self._title, self._size_bytes, self._told())
+            self._bar, self._bar_task = open_bar(self._title, self._size_bytes, **self._told())
         return self
 
     def __exit__(
@@ -56,25 +61,41 @@ class Progress:
         with self._lock:
             self._done_files += files
             self._done_bytes += size_bytes
+            if self._first_bytes is None:
+                self._first_bytes, self._began_s = self._done_bytes, time.monotonic()
             self._show()
 
     def _show(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar_task, completed=self._done_bytes, told=self._told())
+            self._bar.update(self._bar_task, completed=self._done_bytes, **self._told())
         elif time.monotonic() - self._told_s >= PLAIN_EVERY_S:
             self._told_s = time.monotonic()
             sys.stderr.write(self._line() + "\n")
             sys.stderr.flush()
 
-    def _told(self) -> str:
-        return f"{format_count(self._done_files)}/{format_count(self._files)} files"
+    def _told(self) -> dict[str, str]:
+        """Return what stands beside the bar: files, rate and time left."""
+        rate, left_s = self._rate(), self._left_s()
+        return {
+            "told": f"{format_count(self._done_files)}/{format_files(self._files)}",
+            "rate": f"{format_bytes(rate)}/s" if rate > 0 else "",
+            "left": "" if left_s is None else str(timedelta(seconds=round(left_s))),
+        }
+
+    def _rate(self) -> float:
+        """Return bytes per second, over all that has moved since the first news."""
+        elapsed_s = time.monotonic() - self._began_s
+        return max(0, self._done_bytes - (self._first_bytes or 0)) / elapsed_s if elapsed_s > 0 else 0.0
+
+    def _left_s(self) -> float | None:
+        left_bytes, rate = max(0, self._size_bytes - self._done_bytes), self._rate()
+        return min(left_bytes / rate, LONGEST_S) if rate > 0 else None
 
     def _line(self) -> str:
-        elapsed_s = time.monotonic() - self._began_s
-        rate = self._done_bytes / elapsed_s if elapsed_s > 0 else 0.0
-        left_bytes = max(0, self._size_bytes - self._done_bytes)
-        left = f", {format_duration(left_bytes / rate)} left" if rate > 0 else ""
+        left_s = self._left_s()
+        left = "" if left_s is None else f", {format_duration(left_s)} left"
         return (
-            f"{self._title}: {format_count(self._done_files)} of {format_count(self._files)} files, "
-            f"{format_bytes(self._done_bytes)} of {format_bytes(self._size_bytes)}, {format_bytes(rate)}/s{left}"
+            f"{self._title}: {format_count(self._done_files)} of {format_files(self._files)}, "
+            f"{format_bytes(self._done_bytes)} of {format_bytes(self._size_bytes)}, "
+            f"{format_bytes(self._rate())}/s{left}"
         )

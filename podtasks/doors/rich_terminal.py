@@ -33,25 +33,29 @@ def print_table(
 
 def _bar_columns(columns: int) -> list[Any]:
     """Return what is told beside a bar's title in so many columns: a line that wraps would be drawn over and over."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn
     from rich.table import Column
 
     whole = Column(no_wrap=True)
     title, files = TextColumn("{task.description}"), TextColumn("{task.fields[told]}", table_column=whole)
-    size, left = DownloadColumn(table_column=whole), TimeRemainingColumn(table_column=whole)
+    # The rate and the time left that rich would tell begin with what was there before, and end when one file is slow.
+    size, left = DownloadColumn(table_column=whole), TextColumn("{task.fields[left]}", table_column=whole)
     if columns < MEDIUM_COLUMNS:
         return [files, size]
     if columns < WIDE_COLUMNS:
         return [title, files, size, left]
-    return [title, BarColumn(), files, size, TransferSpeedColumn(table_column=whole), left]
+    return [title, BarColumn(), files, size, TextColumn("{task.fields[rate]}", table_column=whole), left]
 
 
-def open_bar(title: str, size_bytes: int, told: str) -> tuple[Any, Any]:
-    """Draw a progress bar on standard error and return it with its task, to be updated with `completed` and `told`."""
+def open_bar(title: str, size_bytes: int, *, told: str, rate: str, left: str) -> tuple[Any, Any]:
+    """Draw a progress bar on standard error and return it with its task.
+
+    To be updated with `completed` in bytes and the texts `told` (files), `rate` and `left`.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     bar = Progress(*_bar_columns(console.width - len(title)), console=console, refresh_per_second=5)
     bar.start()
-    return bar, bar.add_task(title, total=size_bytes or 1, told=told)
+    return bar, bar.add_task(title, total=size_bytes, told=told, rate=rate, left=left)

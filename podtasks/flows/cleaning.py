@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from podtasks.doors.console import Reporter
 from podtasks.flows.storage import Store
-from podtasks.pure.amounts import format_bytes, format_count
+from podtasks.pure.amounts import format_bytes, format_files
 from podtasks.pure.cleaning import CleaningPlan, Wishes, plan_choices, plan_cleaning
 from podtasks.pure.errors import PodtasksError, RemoteCommandError, UsageError
 from podtasks.pure.storage import Inventory, Search
@@ -55,7 +55,7 @@ class Clean:
 
     def _tell(self, plan: CleaningPlan, outcome: Outcome) -> None:
         gone = freed(plan, outcome)
-        self.report.step(f"freed {format_bytes(gone.size_bytes)}: {format_count(gone.files)} files are deleted")
+        self.report.step(f"freed {format_bytes(gone.size_bytes)}: {format_files(gone.files)} deleted")
         for place, why in outcome.left:
             self.report.note(f"left: {place}: {why}")
 

@@ -16,7 +16,7 @@ from podtasks.doors.upload_journal import UploadJournal, discard
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.data_upload import Source, Synced, find_extra, read_sources, sync_by_s3, sync_by_ssh
 from podtasks.flows.transfer_way import BY_S3, choose_s3, find_ssh_way, open_ssh_route
-from podtasks.pure.amounts import format_bytes, format_count
+from podtasks.pure.amounts import format_bytes, format_count, format_files
 from podtasks.pure.data_plan import Entry, split_files
 from podtasks.pure.transfer import Carrier, CountedProgress, VolumeFile
 
@@ -99,10 +99,10 @@ class DataSync:
     def preview(self) -> list[Expected]:
         """Return what `run` would do; nothing is sent, deleted or rented."""
         volume = choose_s3(self.request.via, self.cloud)
-        self.report.step(BY_S3 if volume else find_ssh_way(self.cloud, self.settings).text)
-        sources = self._read_sources()
         if volume is None:
-            return [Expected(source, None, None if self.request.delete else []) for source in sources]
+            return self._preview_by_ssh()
+        self.report.step(BY_S3)
+        sources = self._read_sources()
         with UploadJournal(self._journal_path(volume.volume_id)) as journal:
             confirmed = journal.read_confirmed()
         return [
@@ -113,6 +113,15 @@ class DataSync:
             )
             for source in sources
         ]
+
+    def _preview_by_ssh(self) -> list[Expected]:
+        way = find_ssh_way(self.cloud, self.settings)
+        self.report.step(way.text)
+        sources = self._read_sources()
+        if way.makes_pod or not self.request.delete:
+            return [Expected(source, None, None if self.request.delete else []) for source in sources]
+        with open_ssh_route(way, self.cloud, self.settings, self.files, self.report, self.clock) as route:
+            return [Expected(source, None, self._find_deletable(source, route.carrier)) for source in sources]
 
     def _sync_by_s3(self, sources: list[Source], volume: S3Volume, journal: UploadJournal) -> Synced:
         with self._progress(sources) as progress:
@@ -143,16 +152,17 @@ class DataSync:
     def _progress(self, sources: list[Source]) -> Iterator[CountedProgress]:
         files = sum(len(source.tree.files) for source in sources)
         size_bytes = sum(source.tree.size_bytes for source in sources)
-        with Progress("to the volume", files, size_bytes) as bar:
-            counted = CountedProgress(bar)
-            try:
+        bar = Progress("to the volume", files, size_bytes)
+        counted = CountedProgress(bar)
+        try:
+            with bar:
                 yield counted
-            except KeyboardInterrupt:
-                self.report.note(
-                    f"{format_count(counted.files)} of {format_count(files)} files are on the volume; "
-                    "the same command goes on from there"
-                )
-                raise
+        except KeyboardInterrupt:
+            self.report.note(
+                f"on the volume: {format_count(counted.files)} of {format_files(files)}; "
+                "the same command goes on from there"
+            )
+            raise
 
     def _locked(self) -> AbstractContextManager[None]:
         return self.files.locked(
@@ -173,14 +183,18 @@ class DataSync:
         failures: list[tuple[str, str]] = []
         for source in sources:
             extra = self._find_deletable(source, carrier)
-            if extra and self._may_delete(source, extra):
+            if not extra:
+                continue
+            if not self._may_delete(source, extra):
+                self.report.note(f"{format_files(len(extra))} more than in {source.entry.name} on the volume, kept")
+            else:
                 places = [file.place for file in extra]
                 forget(places)
                 failed = carrier.delete(places)
                 failures += failed
                 deleted_files += len(places) - len(failed)
         if deleted_files:
-            self.report.step(f"{format_count(deleted_files)} files deleted on the volume")
+            self.report.step(f"{format_files(deleted_files)} deleted on the volume")
         return failures
 
     def _find_deletable(self, source: Source, carrier: Carrier) -> list[VolumeFile]:
@@ -195,9 +209,13 @@ class DataSync:
 
     def _may_delete(self, source: Source, extra: list[VolumeFile]) -> bool:
         size = format_bytes(sum(file.size_bytes for file in extra))
-        self.report.step(f"{format_count(len(extra))} files ({size}) on the volume are not in {source.entry.name}:")
+        self.report.step(f"{format_files(len(extra))} ({size}) on the volume, not in {source.entry.name}:")
         for file in extra[:NAMED]:
             self.report.note(file.place)
         if len(extra) > NAMED:
             self.report.note(f"and {format_count(len(extra) - NAMED)} more")
-        return self.request.yes or self.confirm(f"Delete these {format_count(len(extra))} files on the volume?")
+        return self.request.yes or self.confirm(f"Delete {_these(len(extra))} on the volume?")
+
+
+def _these(count: int) -> str:
+    return "this file" if count == 1 else f"these {format_files(count)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from podtasks.flows.fetch_places import (
     prediction_places,
 )
 from podtasks.flows.transfer_way import BY_S3, SshRoute, choose_s3, find_ssh_way, open_ssh_route
-from podtasks.pure.amounts import format_count
+from podtasks.pure.amounts import format_count, format_files
 from podtasks.pure.errors import UsageError
 from podtasks.pure.transfer import Carrier, CountedProgress, Tally, VolumeFile
 
@@ -140,19 +141,19 @@ class Fetch:
         return NEWEST, list(carrier.list_files(choice.place))
 
     def _prepare_target(self) -> Path:
-        target = self.request.target
-        if target is not None:
-            if target.exists() and not target.is_dir():
-                raise UsageError(
-                    f"--to {target} is no folder.",
-                    means="Nothing was fetched.",
-                    next_step="name a folder; one that is not there yet is made",
-                )
-            return target
-        target = self.files.root / FETCHED
+        """Return the folder to fetch into, made where it is missing. Raises UsageError for one that cannot be used."""
+        target = self.request.target or self.files.root / FETCHED
+        if target.exists() and not target.is_dir():
+            raise _unusable(target, "it is no folder")
         if not self.request.dry_run:
-            target.mkdir(mode=0o700, exist_ok=True)
-            (target / ".gitignore").write_text("*\n")
+            try:
+                target.mkdir(mode=0o777 if self.request.target else 0o700, parents=True, exist_ok=True)
+                if self.request.target is None:
+                    (target / ".gitignore").write_text("*\n")
+            except OSError as error:
+                raise _unusable(target, error.strerror or str(error)) from error
+            if not os.access(target, os.W_OK | os.X_OK):
+                raise _unusable(target, "you may not write to it")
         return target
 
     def _require_something(self, parts: list[Part]) -> None:
@@ -170,16 +171,25 @@ class Fetch:
 
     @contextmanager
     def _progress(self, wanted: list[VolumeFile]) -> Iterator[CountedProgress]:
-        with Progress("from the volume", len(wanted), sum(file.size_bytes for file in wanted)) as bar:
-            counted = CountedProgress(bar)
-            try:
+        bar = Progress("from the volume", len(wanted), sum(file.size_bytes for file in wanted))
+        counted = CountedProgress(bar)
+        try:
+            with bar:
                 yield counted
-            except KeyboardInterrupt:
-                self.report.note(
-                    f"{format_count(counted.files)} of {format_count(len(wanted))} files are here; "
-                    "the same command goes on from there"
-                )
-                raise
+        except KeyboardInterrupt:
+            self.report.note(
+                f"here: {format_count(counted.files)} of {format_files(len(wanted))}; "
+                "the same command goes on from there"
+            )
+            raise
+
+
+def _unusable(target: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{target} cannot take what is fetched: {why}.",
+        means="Nothing was fetched.",
+        next_step="choose with --to a folder that you may write to; one that is not there yet is made",
+    )
 
 
 def _choose_by_s3(volume: S3Volume, outputs: Outputs) -> CheckpointChoice:

@@ -14,7 +14,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.preflight import read_config
 from podtasks.pure.errors import PodtasksError, UsageError
 from podtasks.pure.settings import Settings
-from podtasks.pure.suggestion import did_you_mean
+from podtasks.pure.suggestion import ask_or_stop
 from podtasks.pure.training_config import TrainingConfig, available_configs, checkpoint_directory
 from podtasks.pure.transfer import Carrier, VolumeFile
 from podtasks.pure.volume_place import place_of, possible_places
@@ -46,7 +46,7 @@ def find_outputs(config: str, settings: Settings, files: ProjectFiles, carrier: 
         raise UsageError(
             "It is not clear whose checkpoints are meant: no run has left a record on the volume yet.",
             means="Nothing was fetched.",
-            next_step="inv fetch --config NAME. " + available_configs(names),
+            next_step="inv fetch --config NAME; " + available_configs(names),
         )
     return _outputs_of_run(record, settings)
 
@@ -71,7 +71,7 @@ def find_path(path: str, settings: Settings, carrier: Carrier) -> list[VolumeFil
     top = [*(f"{name}/" for name in folders), *(file.place for file in files)]
     known = "at the volume's top there are: " + ", ".join(top) if top else "the volume is empty"
     raise UsageError(
-        f"There is nothing at {path} on the volume{did_you_mean(path, [*NAMES, *folders])}.",
+        f"There is nothing at {path} on the volume{ask_or_stop(path, [*NAMES, *folders])}",
         means="Nothing was fetched.",
         next_step=f"inv fetch takes checkpoints, logs, predictions or a path; {known}",
     )

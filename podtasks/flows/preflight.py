@@ -81,7 +81,7 @@ def require_config_name(name: str, files: ProjectFiles) -> None:
     if not name:
         raise UsageError(
             "train needs a configuration.",
-            next_step="inv train --config NAME, --config after the word train. "
+            next_step="inv train --config NAME, --config after the word train; "
             + available_configs(files.config_names()),
         )
 

@@ -31,7 +31,7 @@ from podtasks.pure.errors import PodtasksError, UsageError
 from podtasks.pure.pod import Pod
 from podtasks.pure.run_costs import ended_at
 from podtasks.pure.settings import Settings
-from podtasks.pure.suggestion import did_you_mean
+from podtasks.pure.suggestion import ask_or_stop
 
 Show = Callable[[bytes], None]
 
@@ -176,9 +176,9 @@ def _require_log(volume: VolumeReader, run_id: str) -> StoredLog:
 def _no_run(run_id: str, known: list[str]) -> UsageError:
     if not known:
         return UsageError("There is no run on the volume yet.", next_step="inv train launches one")
-    like = next((f"; did you mean {each}?" for each in known if run_id in each), did_you_mean(run_id, known))
+    like = next((f"; did you mean {each}?" for each in known if run_id in each), ask_or_stop(run_id, known))
     return UsageError(
-        f"There is no run {run_id} on the volume{like or '.'}",
+        f"There is no run {run_id} on the volume{like}",
         means=f"The newest ones are {', '.join(known[:3])}.",
         next_step="inv runs lists them all",
     )

@@ -19,7 +19,7 @@ from podtasks.flows.ssh_carrier import SshCarrier
 from podtasks.flows.volume_store import explain_no_s3, open_s3_volume
 from podtasks.pure.errors import UsageError
 from podtasks.pure.pod import PodStatus
-from podtasks.pure.suggestion import did_you_mean
+from podtasks.pure.suggestion import ask_or_stop
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
@@ -52,7 +52,7 @@ def require_via(via: str) -> None:
     """Raise UsageError for a way that there is not."""
     if via not in VIA:
         raise UsageError(
-            f"--via {via} is none of {', '.join(VIA)}{did_you_mean(via, VIA)}.",
+            f"--via {via} is none of {', '.join(VIA)}{ask_or_stop(via, VIA)}",
             means="Nothing was copied.",
             next_step="--via s3, --via ssh, or leave the flag out",
         )

@@ -18,6 +18,11 @@ def format_count(count: int) -> str:
     return f"{count:,}"
 
 
+def format_files(count: int) -> str:
+    """Return a number of files: 1 file, 20,000 files."""
+    return f"{format_count(count)} {'file' if count == 1 else 'files'}"
+
+
 def format_duration(seconds: float) -> str:
     """Return seconds as people say them: 45 s, 12 min, 3 h 20 min, 4 d 3 h."""
     if seconds < 90:
@@ -35,6 +40,11 @@ def format_usd(usd: float) -> str:
     if 0 < amount < 0.095:
         return f"{sign}${amount:.4f}" if amount >= 0.00005 else "$0.0000"
     return f"{sign}${amount:,.2f}"
+
+
+def format_about(usd: float) -> str:
+    """Return US dollars that are not known to the cent, within a sentence: about $12.30, less than $0.01."""
+    return "less than $0.01" if 0 <= usd < 0.005 else f"about {format_cents(usd)}"
 
 
 def format_cents(usd: float) -> str:

@@ -84,7 +84,7 @@ def _unknown_names(unknown: Sequence[str], entries: Sequence[Entry]) -> UsageErr
     last_parts = {name.rsplit("/", 1)[-1]: name for name in known}
     told = ", ".join(repr(name) + did_you_mean(name, [*known, *last_parts]) for name in unknown)
     return UsageError(
-        f"The setting data has no {told}.",
+        f"The setting data has no {told}{'' if told.endswith('?') else '.'}",
         means="Nothing was sent.",
         next_step="name one of: " + ", ".join(known),
     )

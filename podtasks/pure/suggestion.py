@@ -17,6 +17,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {nearest}?" if nearest else ""
 
 
+def ask_or_stop(name: str, known: Iterable[str]) -> str:
+    """Return what ends a sentence about an unknown name: `did_you_mean`, or a full stop where none is near."""
+    return did_you_mean(name, known) or "."
+
+
 def find_nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return the known name most like the given one, capital letters ignored, or None.
 

@@ -96,13 +96,13 @@ def available_configs(names: Sequence[str], wanted: str = "") -> str:
         wanted: the path that was asked for and is not there.
     """
     if not names:
-        return "There are no configurations in configs/ yet."
+        return "there are no configurations in configs/ yet; write one"
     listing = "".join(f"\n  {name}" for name in sorted(names))
     # By the names alone: the folder and the ending that all share would make any two look alike.
     by_stem = {_stem(name): name for name in names}
     nearest = find_nearest(_stem(wanted), by_stem)
-    question = f"Did you mean {by_stem[nearest]}? " if nearest else ""
-    return f"{question}There are:{listing}"
+    question = f"did you mean {by_stem[nearest]}? " if nearest else ""
+    return f"{question}{'Choose' if question else 'choose'} one of:{listing}"
 
 
 def _load_mapping(text: str, path: str) -> Mapping[object, object]:

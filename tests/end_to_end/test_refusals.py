@@ -24,7 +24,7 @@ def require_refused(project: TrainingProject, done: Done, code: int, *texts: str
 
 def test_missing_config_lists_those_there_are(project: TrainingProject) -> None:
     require_refused(project, project.inv("train"), 101, "configs/run.yaml")
-    require_refused(project, project.inv("train", "--config", "configs/rum.yaml"), 102, "Did you mean configs/run.yaml")
+    require_refused(project, project.inv("train", "--config", "configs/rum.yaml"), 102, "did you mean configs/run.yaml")
 
 
 def test_help_prints_help_and_trains_nothing(project: TrainingProject) -> None:

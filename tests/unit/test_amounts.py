@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from podtasks.pure.amounts import format_bytes, format_count, format_duration, format_usd
+from podtasks.pure.amounts import format_bytes, format_count, format_duration, format_files, format_usd
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,7 @@ def test_small_dollars_keep_the_digits_that_matter(usd: float, text: str) -> Non
 
 def test_counts_are_grouped() -> None:
     assert [format_count(n) for n in (0, 999, 20_000, 1_234_567)] == ["0", "999", "20,000", "1,234,567"]
+
+
+def test_one_file_is_one_file() -> None:
+    assert [format_files(n) for n in (0, 1, 20_000)] == ["0 files", "1 file", "20,000 files"]

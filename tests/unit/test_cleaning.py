@@ -58,7 +58,7 @@ def test_the_plan_is_shown_then_asked_about_then_carried_out() -> None:
     cleaned = clean(store, report)
     assert store.story == ["measure 1", "show", "Delete this for good, 200 B?", "clean 1", "measure 1"]
     assert (cleaned.outcome.deleted, cleaned.after) == (OLD, INVENTORY)
-    assert report.steps == ["freed 200 B: 4 files are deleted"]
+    assert report.steps == ["freed 200 B: 4 files deleted"]
     require_all_deleted(cleaned)
 
 

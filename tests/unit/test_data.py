@@ -77,8 +77,8 @@ def test_the_first_line_says_that_nothing_is_billed(setting: Setting, volume: Fa
 
 def test_deleting_shows_the_list_and_asks(setting: Setting, volume: FakeVolume) -> None:
     setting.sync(delete=True).run()
-    assert setting.questions == ["Delete these 1 files on the volume?"]
-    assert "1 files (2 B) on the volume are not in audio:" in setting.report.steps
+    assert setting.questions == ["Delete this file on the volume?"]
+    assert "1 file (2 B) on the volume, not in audio:" in setting.report.steps
     assert "data/audio/old" in setting.report.notes
     assert volume.deleted == ["data/audio/old"]
 
@@ -87,6 +87,7 @@ def test_no_means_that_nothing_is_deleted(setting: Setting, volume: FakeVolume) 
     setting.answer = False
     setting.sync(delete=True).run()
     assert volume.deleted == []
+    assert setting.report.notes[-1] == "1 file more than in audio on the volume, kept"
 
 
 def test_yes_deletes_without_asking(setting: Setting, volume: FakeVolume) -> None:
@@ -170,7 +171,7 @@ def test_ctrl_c_says_how_far_it_got(setting: Setting, volume: FakeVolume, monkey
     monkeypatch.setattr(volume, "upload", interrupt)
     with pytest.raises(KeyboardInterrupt):
         setting.sync().run()
-    assert setting.report.notes == ["1 of 1 files are on the volume; the same command goes on from there"]
+    assert setting.report.notes == ["on the volume: 1 of 1 file; the same command goes on from there"]
 
 
 @pytest.fixture
@@ -201,10 +202,24 @@ def test_over_ssh_the_price_is_told_and_agreed_to_before_a_pod_is_rented(
     assert setting.consents == int(rents)
 
 
+def test_a_preview_over_ssh_lists_what_would_go_where_a_pod_runs_already(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def open_route(*_: object) -> Iterator[SshRoute]:
+        yield SshRoute(FakeVolume({"data/audio/a": b"1", "data/audio/old": b"22"}), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(data, "choose_s3", lambda *_: None)
+    monkeypatch.setattr(data, "open_ssh_route", open_route)
+    monkeypatch.setattr(data, "find_ssh_way", lambda *_: SshWay("over SSH", makes_pod=False, rents=False))
+    (expected,) = setting.sync(via="ssh", delete=True).preview()
+    assert [file.place for file in expected.extra or ()] == ["data/audio/old"]
+
+
 def test_the_s3_way_is_taken_where_there_is_one(tmp_path: Path) -> None:
     cloud = make_cloud(StrictApi(), tmp_path)
     assert transfer_way.choose_s3("auto", cloud) is None
     with pytest.raises(UsageError, match="there are no S3 keys"):
         transfer_way.choose_s3("s3", cloud)
-    with pytest.raises(UsageError, match="did you mean ssh"):
+    with pytest.raises(UsageError, match=r"did you mean ssh\?\n"):
         transfer_way.require_via("shh")

@@ -200,3 +200,13 @@ def test_a_dry_run_makes_no_pod(run: Run, report: FakeReporter, monkeypatch: pyt
     monkeypatch.setattr(fetch, "find_ssh_way", lambda *_: way)
     assert run("data", dry_run=True).parts == []
     assert (report.steps, report.notes) == ([way.text], ["only a pod could tell what is there; --dry-run makes none"])
+
+
+@pytest.mark.parametrize("name", ["/proc/x", "a file"])
+@pytest.mark.usefixtures("volume")
+def test_a_folder_that_cannot_be_used_is_an_error_of_the_fetch(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    with pytest.raises(UsageError, match="cannot take what is fetched") as caught:
+        run(target=tmp_path / name)
+    assert caught.value.means == "Nothing was fetched."
+    assert "you may write to" in caught.value.next_step

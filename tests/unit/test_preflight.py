@@ -242,7 +242,7 @@ def unknown_gpu(check: Check) -> None:
 
 BAD = [
     (ask(""), UsageError, "train needs a configuration.", "configs/digits.yaml"),
-    (ask("configs/digit.yaml"), ConfigError, "configs/digit.yaml does not exist.", "Did you mean configs/digits.yaml?"),
+    (ask("configs/digit.yaml"), ConfigError, "configs/digit.yaml does not exist.", "did you mean configs/digits.yaml?"),
     (ask("configs"), ConfigError, "configs cannot be read", "configs/digits.yaml"),
     (break_config("a: [1"), ConfigError, "configs/digits.yaml is not YAML", "correct configs/digits.yaml"),
     (break_config("x: 1\n"), ConfigError, "names no output directory", "podtasks.output_dir"),

@@ -23,12 +23,12 @@ print("done")
 """
 
 
-def run_on_terminal(columns: int, **environment: str) -> str:
+def run_on_terminal(columns: int, script: str = TRANSFER, **environment: str) -> str:
     """Return what goes to a terminal of this width as the story of a transfer."""
     ours, theirs = open_terminal(columns)
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR", "TERM")}
     env = {**kept, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TERM": "xterm-256color", **environment}
-    with subprocess.Popen([sys.executable, "-c", TRANSFER], env=env, stdout=subprocess.PIPE, stderr=theirs) as process:
+    with subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         told = read_all(ours)
         assert process.stdout and process.stdout.read() == b"done\n", "results stay on standard output"
@@ -63,6 +63,23 @@ def test_nothing_steers_a_terminal_that_cannot_be_steered() -> None:
     assert "\x1b" not in run_on_terminal(80, TERM="dumb")
 
 
+def test_nothing_has_no_bar() -> None:
+    script = "from podtasks.doors.progress import Progress\nwith Progress('x', 0, 0):\n    print('done')\n"
+    assert run_on_terminal(80, script) == ""
+
+
+def test_one_file_that_takes_long_has_a_rate_without_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("podtasks.doors.progress.time.monotonic", lambda: now_s)
+    bar = Progress("to the volume", 3, 3000)
+    bar.add(files=2, size_bytes=1000)
+    assert (bar._told()["rate"], bar._told()["left"]) == ("", "")
+    now_s = 100.0
+    bar.add(size_bytes=1000)
+    now_s = 200.0
+    assert (bar._told()["rate"], bar._told()["left"]) == ("5 B/s", "0:03:20")
+
+
 def test_plain_lines_come_now_and_then_and_only_when_something_moved(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,7 +92,7 @@ def test_plain_lines_come_now_and_then_and_only_when_something_moved(
         bar.add(size_bytes=500)
         bar.add(size_bytes=1)
         assert capsys.readouterr().err == (
-            "to the volume: 1 of 3 files, 1.5 kB of 3 kB, 150 B/s, 10 s left\n"
+            "to the volume: 1 of 3 files, 1.5 kB of 3 kB, 50 B/s, 30 s left\n"
         )
 
 

@@ -155,12 +155,12 @@ def test_checkpoint_directory_refuses_what_is_not_on_the_volume(pattern: str, br
 def test_available_configs_lists_all_and_names_the_nearest() -> None:
     names = ["configs/digits.yaml", "configs/baseline.yaml"]
     assert available_configs(names, "configs/digit.yaml") == (
-        "Did you mean configs/digits.yaml? There are:\n  configs/baseline.yaml\n  configs/digits.yaml"
+        "did you mean configs/digits.yaml? Choose one of:\n  configs/baseline.yaml\n  configs/digits.yaml"
     )
-    assert available_configs(names, "digits").startswith("Did you mean configs/digits.yaml?")
-    assert available_configs(["configs/reference.yaml"], "configs/nope.yaml").startswith("There are:")
-    assert available_configs(names, "zzz").startswith("There are:")
-    assert available_configs(names).startswith("There are:")
+    assert available_configs(names, "digits").startswith("did you mean configs/digits.yaml?")
+    assert available_configs(["configs/reference.yaml"], "configs/nope.yaml").startswith("choose one of:")
+    assert available_configs(names, "zzz").startswith("choose one of:")
+    assert available_configs(names).startswith("choose one of:")
 
 
 def test_available_configs_of_none_says_so() -> None:

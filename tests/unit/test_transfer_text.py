@@ -18,6 +18,17 @@ def test_one_line_tells_what_was_copied_how_fast_and_what_was_there() -> None:
     tally = Tally(sent_files=2, sent_bytes=4000, skipped_files=1000)
     assert describe_tally("sent", tally, "there", 2.0) == "sent 2 files, 4 kB (2 kB/s); 1,000 were there already"
     assert "(0 B/s)" in describe_tally("fetched", Tally(), "here", 0.0)
+    one = Tally(sent_files=1, sent_bytes=5, skipped_files=1)
+    assert describe_tally("fetched", one, "here", 1.0) == "fetched 1 file, 5 B (5 B/s); 1 was here already"
+
+
+def test_where_nothing_was_missing_it_says_so() -> None:
+    told = describe_tally("fetched", Tally(skipped_files=3), "here", 1.0)
+    assert told == "nothing to fetch: all 3 files are here already"
+    told = describe_tally("sent", Tally(skipped_files=1), "there", 1.0)
+    assert told == "nothing to send: the one file is there already"
+    failed = Tally(skipped_files=3, failures=[("a", "no")])
+    assert describe_tally("sent", failed, "there", 1.0).startswith("sent 0 files")
 
 
 def test_what_did_not_arrive_is_named_up_to_twenty() -> None:
