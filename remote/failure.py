@@ -21,7 +21,11 @@ ASKED_TO_END = Kind("asked_to_end", "It was asked to end.", (RESUME,))
 PREEMPTED = Kind(
     "preempted",
     "The pod was taken away or stopped from outside.",
-    (RESUME, "cloud_type: secure and a pod that is no spot instance are taken away less often."),
+    (
+        RESUME,
+        "inv terminate and inv stop --now end a run so as well.",
+        "cloud_type: secure and a pod that is no spot instance are taken away less often.",
+    ),
 )
 LOST = Kind(
     "pod_lost",
@@ -54,12 +58,15 @@ REASONS = (
     (re.compile(r"^max_hours"), HOURS),
     (re.compile(r"^(?:max_usd|money|balance)"), MONEY),
 )
+SPOKE = Kind("unknown", "The training ended with exit code {what}.", ("inv logs shows it all.",))
 UNKNOWN = Kind(
     "unknown", "The training ended with exit code {what} and said nothing of why.", ("inv logs shows it all.",)
 )
 SIGNALLED = Kind(
     "unknown", "The training was ended by {what}, which nobody here sent.", ("inv logs shows it all.", RESUME)
 )
+# What a training writes all the time: progress bars and figures, which are no message.
+FIGURES = re.compile(r"\d+%\||^\s*\{'|^\W*$")
 # 128 + signal: what a signal that the training got by itself tells.
 SIGNAL_KINDS = {132: (CRASH, "SIGILL"), 134: (CRASH, "SIGABRT"), 136: (CRASH, "SIGFPE"), 139: (CRASH, "SIGSEGV")}
 
@@ -102,7 +109,7 @@ def _find_cause(record: dict[str, Any], exit_code: int | None, reason: str, line
         or in_log(lines)
         or _without_words(record, exit_code)
         or in_metrics(lines)
-        or Cause(*_of_exit_code(exit_code), last(lines, 3))
+        or _of_exit_code(exit_code, last(lines, 3))
     )
 
 
@@ -132,15 +139,16 @@ def _without_words(record: dict[str, Any], exit_code: int | None) -> Cause | Non
     return None if kind is None else Cause(kind, name, [])
 
 
-def _of_exit_code(exit_code: int | None) -> tuple[Kind, str]:
-    """Return what is left to say when nothing but the exit code is known."""
+def _of_exit_code(exit_code: int | None, lines: list[str]) -> Cause:
+    """Return what is left to say when nothing but the exit code and the last lines are known."""
     if exit_code == 126:
-        return PERMISSION, "the program may not be run"
+        return Cause(PERMISSION, "the program may not be run", lines)
     if exit_code == 127:
-        return MISSING_FILE, "the program that was to be run"
+        return Cause(MISSING_FILE, "the program that was to be run", lines)
     if exit_code is not None and exit_code > 128:
-        return SIGNALLED, f"signal {exit_code - 128}"
-    return UNKNOWN, str(exit_code)
+        return Cause(SIGNALLED, f"signal {exit_code - 128}", lines)
+    is_told = any(not FIGURES.search(line) for line in lines)
+    return Cause(SPOKE if is_told else UNKNOWN, str(exit_code), lines)
 
 
 def _is_full(volume: str) -> bool:

@@ -23,7 +23,7 @@ def write(event: str, record: dict[str, Any], lost: dict[str, Any] | None = None
         return f"Run {run_id} goes on from {record['checkpoint']['path']}{before}."
     exit_code = record.get("exit_code")
     details = ", ".join(text for text in (f"exit code {exit_code}", _cost(record)) if text)
-    what = {"ended": "has finished" if exit_code == 0 else "was ended", "failed": "failed"}[event]
+    what = {"ended": "has finished" if exit_code == 0 else f"was ended{_by_what(record)}", "failed": "failed"}[event]
     failure = record.get("failure")
     why = f" {failure['title']}" if failure and event == "failed" else ""
     return f"Run {run_id} {what}{_duration(record)} ({details}).{why}"
@@ -47,4 +47,15 @@ def _duration(record: dict[str, Any]) -> str:
 
 def _cost(record: dict[str, Any]) -> str:
     seconds, price = _seconds(record), (record.get("pod") or {}).get("usd_per_hour")
-    return "" if seconds is None or not price else f"about ${seconds / 3600 * price:.2f}"
+    return "" if seconds is None or not price else _about(seconds / 3600 * price)
+
+
+def _about(usd: float) -> str:
+    return "less than $0.01" if usd < 0.005 else f"about ${usd:.2f}"
+
+
+def _by_what(record: dict[str, Any]) -> str:
+    """Return what asked a run to end, as podtasks/pure/reasons.py says it."""
+    return {"user": " by inv stop", "the tmux session was ended": " with its tmux session"}.get(
+        str(record.get("reason")), ""
+    )

@@ -29,6 +29,8 @@ _SAVED = (
     *(".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".msgpack", ".distcp", ".index.json"),
     *(TRAINER_STATE, "podtasks-deleting.tmp"),
 )
+# What people write beside their checkpoints, which no training resumes from.
+_WRITTEN = (".md", ".rst", ".txt", ".log", ".pdf", ".png", ".jpg", ".ipynb")
 
 
 class Found(NamedTuple):
@@ -193,7 +195,8 @@ def _why_kept(
 def _looks_like_checkpoint(checkpoint: Checkpoint, pattern: str) -> bool:
     """Say whether a folder is what a training saved, or what is left of it: with a step, and its files.
 
-    One that has checkpoints or a final model inside is an output directory, whatever its name.
+    One that has checkpoints or a final model inside is an output directory, whatever its name. Under a pattern that
+    begins with a wildcard any folder has a checkpoint's name, so there its files must be those of a save.
     """
     path, step = checkpoint
     if step is None:
@@ -203,4 +206,8 @@ def _looks_like_checkpoint(checkpoint: Checkpoint, pattern: str) -> bool:
     files = {name for _, names in found for name in names}
     if FINAL_MODEL in folders or any(fnmatch.fnmatchcase(name, os.path.basename(pattern)) for name in folders):
         return False
-    return not files or any(name.endswith(_SAVED) for name in files)
+    if not files or any(name.endswith(_SAVED) for name in files):
+        return True
+    return not os.path.basename(pattern).startswith(("*", "?", "[")) and not all(
+        name.lower().endswith(_WRITTEN) for name in files
+    )

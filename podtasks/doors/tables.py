@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,12 +29,15 @@ class Column:
     Args:
         title: what stands above it.
         may_shrink: its texts may be shortened where the table is too wide for the terminal.
+        keeps_ends: its texts are names or paths, which are told apart by their ends: they are whole while there is
+            another column to shorten or leave out, and then shortened in the middle.
         may_drop: it is left out where that is not enough; the last one goes first.
     """
 
     title: str
     align: Literal["left", "right"] = "left"
     may_shrink: bool = False
+    keeps_ends: bool = False
     may_drop: bool = False
 
 
@@ -49,7 +52,8 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
 
         fit = _fit(columns, cleaned, shutil.get_terminal_size().columns)
         told = [(columns[n].title, columns[n].align, columns[n].may_shrink) for n in fit]
-        print_table(told, [[_shorten(row[n], width) for n, width in fit.items()] for row in cleaned], marked)
+        short = [[_shorten(row[n], width, columns[n]) for n, width in fit.items()] for row in cleaned]
+        print_table(told, short, marked)
         return
     titles = [column.title for column in columns]
     widths = [max(map(len, texts)) for texts in zip(titles, *cleaned, strict=True)]
@@ -69,18 +73,27 @@ def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
         if columns[number].may_drop:
             fit.pop(number)
             least.pop(number, None)
+    _shrink(fit, least, width)
+    _shrink(fit, {n: min(fit[n], LEAST_SHRUNK) for n in fit if columns[n].keeps_ends}, width)
+    return fit
+
+
+def _shrink(fit: dict[int, int], least: Mapping[int, int], width: int) -> None:
+    """Make columns narrower, the one that can give most first, until all fit or each is at its least."""
     while _whole_width(fit) > width and any(fit[n] > least[n] for n in least):
         fit[max(least, key=lambda n: fit[n] - least[n])] -= 1
-    return fit
 
 
 def _whole_width(widths: dict[int, int]) -> int:
     return sum(widths.values()) + GAP * (len(widths) - 1)
 
 
-def _shorten(text: str, width: int) -> str:
+def _shorten(text: str, width: int, column: Column) -> str:
     mark = "\u2026" if can_print("\u2026") else "~"
-    return text if len(text) <= width else text[: width - 1] + mark
+    if len(text) <= width:
+        return text
+    behind = (width - 1) * 2 // 3 if column.keeps_ends else 0
+    return text[: width - 1 - behind] + mark + text[len(text) - behind :]
 
 
 def write_bars(rows: Sequence[tuple[str, float, str]]) -> None:

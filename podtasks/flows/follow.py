@@ -31,6 +31,7 @@ from podtasks.flows.cloud import Cloud
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure.errors import ApiUnreachableError, OutcomeUnknownError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.reasons import UNTRAINED
 from podtasks.pure.run import Run
 
 # remote/follow_log.py sends a heartbeat every 5 s.
@@ -49,6 +50,11 @@ class Outcome:
     def code_text(self) -> str:
         """The exit code for people."""
         return "unknown" if self.exit_code is None else str(self.exit_code)
+
+    @property
+    def never_trained(self) -> bool:
+        """Whether it is known to have ended before its training began."""
+        return self.reason in UNTRAINED
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from podtasks.pure.moments import format_date_time, zone_name
 from podtasks.pure.run_costs import launched_at, usd_per_hour
 
 
-def explain_costs(costs: Costs, why: str, now: float) -> Iterator[str]:
+def explain_costs(costs: Costs, why: str, now: float, *, is_local: bool = False) -> Iterator[str]:
     """Yield what to know of the figures before reading them. `why` says why they are an estimate."""
-    if costs.is_billed:
+    if costs.is_billed and is_local:
+        yield "the local cloud's bills, in US dollars, at RunPod's prices; nothing has to be paid"
+    elif costs.is_billed:
         yield "RunPod's bills of the whole account, in US dollars. It bills every 5 minutes, so the newest lag behind."
     else:
         yield f"an estimate, in US dollars, because the bills cannot be read: {why}"
@@ -37,9 +39,18 @@ def build_cost_rows(costs: Costs) -> list[list[str]]:
     return rows
 
 
+def shown_days(costs: Costs) -> tuple[Day, ...]:
+    """Return the days from the first that cost anything on, today at least."""
+    cost = (number for number, day in enumerate(costs.days) if day.total_usd or day.runs_usd)
+    return costs.days[next(cost, -1) :]
+
+
 def build_day_rows(costs: Costs) -> list[list[str]]:
     """Return the rows of the days: day, GPU, CPU, disk, storage, total."""
-    return [[day.day.isoformat(), *map(format_cents, _amounts(day)), format_cents(day.total_usd)] for day in costs.days]
+    return [
+        [day.day.isoformat(), *map(format_cents, _amounts(day)), format_cents(day.total_usd)]
+        for day in shown_days(costs)
+    ]
 
 
 def _amounts(day: Day) -> tuple[float, float, float, float]:

@@ -15,6 +15,7 @@ class GpuType:
     """A GPU type: prices in US dollars for one GPU and an hour, None where it is not rented out.
 
     `stock` is RunPod's word for the data centre and cloud that were asked for, "unknown" where it has none.
+    `most_gpus` is how many one pod can have there, None where that is not known.
     """
 
     id: str
@@ -23,6 +24,11 @@ class GpuType:
     secure_usd_per_hour: float | None
     community_usd_per_hour: float | None
     stock: str
+    most_gpus: int | None = None
+
+    def takes(self, gpu_count: int) -> bool:
+        """Return whether a pod can have so many, as far as is known."""
+        return not self.most_gpus or gpu_count <= self.most_gpus
 
     def offer(self, *, secure: bool) -> GpuOffer:
         """Return what it costs in one of the two clouds."""
@@ -51,7 +57,7 @@ class Market:
     def pod_usd_per_hour(self, gpu: GpuType) -> float | None:
         """Return what a pod with these GPUs costs an hour in the cloud that is rented in, None where it is not sold."""
         price = gpu.offer(secure=self.secure).usd_per_hour
-        return None if price is None else price * self.gpu_count
+        return None if price is None or not gpu.takes(self.gpu_count) else price * self.gpu_count
 
     def is_within_cap(self, gpu: GpuType) -> bool:
         """Return whether such a pod costs no more than the cap."""
@@ -71,7 +77,9 @@ def build_market_query(*, gpu_count: int, data_center: str | None, secure: bool)
     """Return the GraphQL query for all GPU types (fields: RunPod facts, section 2)."""
     where = f', dataCenterId: "{escape(data_center)}"' if data_center else ""
     lowest = f"lowestPrice(input: {{gpuCount: {gpu_count}{where}, secureCloud: {str(secure).lower()}}})"
-    return f"query {{ gpuTypes {{ id displayName memoryInGb securePrice communityPrice {lowest} {{ stockStatus }} }} }}"
+    most = "maxGpuCountSecureCloud" if secure else "maxGpuCountCommunityCloud"
+    known = f"id displayName memoryInGb {most} securePrice communityPrice"
+    return f"query {{ gpuTypes {{ {known} {lowest} {{ stockStatus }} }} }}"
 
 
 def parse_market(answer: Mapping[str, Any]) -> list[GpuType]:
@@ -86,6 +94,7 @@ def _parse_type(gpu: Mapping[str, Any]) -> GpuType:
         memory_gb=int(gpu.get("memoryInGb") or 0),
         secure_usd_per_hour=_price(gpu.get("securePrice")),
         community_usd_per_hour=_price(gpu.get("communityPrice")),
+        most_gpus=gpu.get("maxGpuCountSecureCloud", gpu.get("maxGpuCountCommunityCloud")),
         stock=str((gpu.get("lowestPrice") or {}).get("stockStatus") or "unknown"),
     )
 
@@ -155,6 +164,9 @@ def explain_choice(market: Market) -> str:
     if chosen is not None:
         price = market.pod_usd_per_hour(chosen) or 0.0
         return f"inv train would rent {market.gpu_count} x {chosen.id} at ${price:.2f}/h, within {cap}"
+    if market.types and not any(gpu.takes(market.gpu_count) for gpu in market.types):
+        most = max(gpu.most_gpus or 0 for gpu in market.types)
+        return f"no GPU type is rented with {market.gpu_count} GPUs in one pod; the most is {most}"
     by_id = {gpu.id: gpu for gpu in market.types}
     reasons = [f"{gpu_id}: {_refusal(market, by_id.get(gpu_id))}" for gpu_id in market.wanted]
     return f"inv train would find none of gpu_types; {'; '.join(reasons)}"
@@ -163,6 +175,8 @@ def explain_choice(market: Market) -> str:
 def _refusal(market: Market, gpu: GpuType | None) -> str:
     if gpu is None:
         return "no such type"
+    if gpu.most_gpus and not gpu.takes(market.gpu_count):
+        return f"at most {gpu.most_gpus} in one pod"
     price = market.pod_usd_per_hour(gpu)
     if price is None:
         return "not rented out there"

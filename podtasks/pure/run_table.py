@@ -8,6 +8,7 @@ from typing import Any
 
 from podtasks.pure.amounts import format_cents, format_duration
 from podtasks.pure.moments import format_date_time
+from podtasks.pure.reasons import describe_reason
 from podtasks.pure.run_costs import cost_usd, ended_at, lasted_s, launched_at, usd_per_hour
 
 UNKNOWN = "?"
@@ -53,15 +54,15 @@ def _is_over(record: Mapping[str, Any]) -> bool:
 
 
 def build_run_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the table's rows: run, start, duration, exit code, why, cost, configuration, commit, from, GPU."""
+    """Return the table's rows: run, exit code, start, duration, cost, why, configuration, commit, from, GPU."""
     return [
         [
             run["run_id"],
+            _exit(run),
             format_date_time(run["launched_at"]) if run["launched_at"] else UNKNOWN,
             UNKNOWN if run["lasted_s"] is None else format_duration(run["lasted_s"]),
-            _exit(run),
-            _why(run),
             UNKNOWN if run["cost_usd"] is None else format_cents(run["cost_usd"]),
+            _why(run),
             posixpath.basename(str(run["config"] or UNKNOWN)),
             str(run["commit"])[:7] if run["commit"] else UNKNOWN,
             _origin(run),
@@ -73,14 +74,16 @@ def build_run_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _exit(run: Mapping[str, Any]) -> str:
     if run["state"] == "running":
-        return "-"
+        return "running"
     return UNKNOWN if run["exit_code"] is None else str(run["exit_code"])
 
 
 def _why(run: Mapping[str, Any]) -> str:
     if run["state"] == "running":
-        return "running"
-    return str(run["failure_title"] or run["reason"] or UNKNOWN)
+        return ""
+    # It was asked to end: its reason says by what.
+    title = None if run["failure"] == "asked_to_end" else run["failure_title"]
+    return str(title or describe_reason(run["reason"]) or UNKNOWN)
 
 
 def _origin(run: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from podtasks.pure.settings_sources import (
 
 __all__ = ["Effective", "Identity", "Settings", "load_settings"]
 
+ADDRESS = re.compile(r"https?://[^\s'\"]+")
 HIDDEN_KEYS = frozenset({"env", "repository", "notify"})  # whose values may hold something secret
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,7 +56,7 @@ class Effective:
             "code": self.settings.code_source,
             "env": self.settings.pod_environment(),
             # A webhook's address is all that is needed to post to it.
-            "notify": self.settings.notify and MASK,
+            "notify": self.settings.notify and ADDRESS.sub(MASK, self.settings.notify),
         }
         values |= {key: getattr(self.identity, key.lower()) for key in IDENTITY_KEYS}
         return [(key, printable(_value_text(value)), self.sources[key]) for key, value in values.items()]

@@ -22,6 +22,7 @@ def build_status(
     helpers: Sequence[Pod] = (),
     last_run: Mapping[str, Any] | None = None,
     source: str = "",
+    is_up: bool = True,
 ) -> dict[str, Any]:
     """Return the document.
 
@@ -34,6 +35,7 @@ def build_status(
         helpers: CPU pods of this project that run.
         last_run: the record of the last run, where the pod itself cannot tell.
         source: where that record is from.
+        is_up: whether the cloud answers; False for a local cloud that does not run.
     """
     asked = bool(answer)
     record = answer.get("run") if asked else last_run
@@ -43,6 +45,7 @@ def build_status(
     run = _describe_run(record, now, can_run=can_run, source="pod" if asked else source) if record else None
     return {
         "cloud": cloud,
+        "is_up": is_up,
         "time": now,
         "pod": _describe_pod(pod, silence, now) if pod else None,
         "gpus": list(answer.get("gpus") or []),
@@ -115,8 +118,8 @@ def _describe_progress(
     now: float,
 ) -> dict[str, Any] | None:
     """Return how far the run is and what is left of it; the forecast only while it trains."""
-    if not progress or run is None or run["source"] != "pod":
-        return None
+    if not progress or run is None or run["source"] != "pod" or not run["training_started_at"]:
+        return None  # before it trains, what is found is of the run before
     left_s = progress.get("eta_s") if run["state"] == "training" else None
     hours_left = guard.get("hours_left")
     fits = None if left_s is None or hours_left is None else left_s <= hours_left * 3600

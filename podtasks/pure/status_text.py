@@ -8,6 +8,7 @@ from typing import Any
 
 from podtasks.pure.amounts import format_bytes, format_cents, format_count, format_duration
 from podtasks.pure.moments import format_clock, format_date_time, parse_change_date, zone_name
+from podtasks.pure.reasons import describe_reason
 
 # Colours and the like, which a log may hold.
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
@@ -25,12 +26,18 @@ def render_status(status: Mapping[str, Any]) -> str:
 def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cloud", status["cloud"]
     pod, run = status["pod"], status["run"]
-    yield from _pod_rows(status, pod) if pod else [("pod", "none; inv train makes one")]
+    yield from _pod_rows(status, pod) if pod else [("pod", _describe_no_pod(status))]
     if run:
         yield from _run_rows(status, run)
     yield from _rest_rows(status)
     for helper in status["helper_pods"]:
         yield "helper", f"CPU pod {helper['id']} copies files, ${helper['usd_per_hour']:.2f}/h; it ends by itself"
+
+
+def _describe_no_pod(status: Mapping[str, Any]) -> str:
+    if status["is_up"]:
+        return "none; inv train makes one"
+    return "none runs: the local cloud does not run; inv train starts it again, with the pods it kept"
 
 
 def _pod_rows(status: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -91,13 +98,13 @@ def _describe_state(run: Mapping[str, Any], now: float) -> str:
     cost = "" if run["cost_usd"] is None else f", {format_cents(run['cost_usd'])}"
     lasted = "" if run["lasted_s"] is None else f" {format_duration(run['lasted_s'])}{cost}"
     if run["state"] == "unknown":
-        return f"over; {run['reason'] or 'its end was not recorded'}"
+        return f"over; {describe_reason(run['reason']) or 'its end was not recorded'}"
     if run["state"] != "ended":
         return f"{run['state']}{' for' + lasted if lasted else ''}"
     code = "unknown" if run["exit_code"] is None else run["exit_code"]
     when = f" {format_clock(run['ended_at'], now)} {zone_name(run['ended_at'])}" if run["ended_at"] else ""
     after = f", after{lasted}" if lasted else ""
-    return f"{run['reason'] or 'ended'}, exit code {code}{when and ',' + when}{after}"
+    return f"{describe_reason(run['reason']) or 'ended'}, exit code {code}{when and ',' + when}{after}"
 
 
 def _failure_rows(failure: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -118,7 +125,7 @@ def _progress_rows(progress: Mapping[str, Any], now: float) -> Iterator[tuple[st
         parts.append(_rate(progress["steps_per_s"]))
     if parts:
         yield "progress", ", ".join(parts)
-    if progress["left_s"] is not None:
+    if progress["left_s"]:
         done = f"{format_clock(progress['done_at'], now)} {zone_name(progress['done_at'])}"
         late = "; the time limit comes first" if progress["done_before_limit"] is False else ""
         yield "forecast", (

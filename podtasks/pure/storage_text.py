@@ -184,6 +184,23 @@ def _item_json(item: Item) -> dict[str, Any]:
     }
 
 
+def describe_kept(plan: CleaningPlan) -> Iterator[str]:
+    """Yield what was asked for but stays, with the reason; folders of one directory with the same reason at once."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for place, why in plan.kept:
+        together.setdefault((posixpath.dirname(place), why), []).append(place)
+    for (directory, why), places in together.items():
+        if len(places) == 1:
+            yield f"stays: {places[0]}: {why}"
+        else:
+            yield f"{format_count(len(places))} in {directory or 'the volume'} stay: {why}"
+
+
+def count_things(count: int) -> str:
+    """Return how many things there are, in words."""
+    return f"{format_count(count)} {'thing' if count == 1 else 'things'}"
+
+
 def freed(plan: CleaningPlan, outcome: Outcome) -> Amount:
     """Return what the deleted things held."""
     gone = [item.amount for item in plan.items if item.place in outcome.deleted]

@@ -37,7 +37,7 @@ def _down(project: Project) -> None:
         project.console.tell("the local cloud does not run")
         return
     shut_down(running)
-    project.console.tell("the local cloud has ended, with its pods; its volumes are kept")
+    project.console.tell("the local cloud has ended; its pods are stopped and kept, and so are its volumes")
 
 
 def _status(project: Project) -> None:

@@ -82,7 +82,7 @@ def _sync(project: Project, sync: DataSync) -> None:
 
 
 def _show_synced(project: Project, synced: Synced) -> None:
-    titles = ("FILES HERE", "FILES THERE", "BYTES HERE", "BYTES THERE")
+    titles = ("files here", "files there", "bytes here", "bytes there")
     rows = [
         [
             *_name(project, each.source),
@@ -109,7 +109,7 @@ def _show_expected(project: Project, expected: Sequence[Expected]) -> None:
         ]
         for each in expected
     ]
-    _write(("FILES", "SIZE", "CONFIRMED EARLIER", "TO DELETE"), rows)
+    _write(("files", "size", "confirmed earlier", "to delete"), rows)
     for place in [file.place for each in expected for file in each.extra or ()][:NAMED]:
         project.console.note(f"would be deleted: {place}")
     unreadable = [failure for each in expected for failure in each.source.tree.failures]
@@ -123,5 +123,5 @@ def _name(project: Project, source: Source) -> tuple[str, str]:
 def _write(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from podtasks.doors.tables import Column, write_table
 
-    columns = [Column("LOCAL", may_shrink=True), Column("VOLUME", may_shrink=True)]
+    columns = [Column("local", keeps_ends=True), Column("volume", keeps_ends=True)]
     write_table([*columns, *(Column(title, "right") for title in titles)], rows)

@@ -14,7 +14,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task as invoke_task
 
-from podtasks.doors.console import printable
+from podtasks.doors.console import printable, terminal_columns, wrap
 from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
 from podtasks.tasks.completion import install as install_completion
 from podtasks.tasks.help_text import install as install_help_text
@@ -56,7 +56,7 @@ def task(
             try:
                 body(c, *args, **flags)
             except PodtasksError as error:
-                raise Exit(printable(f"error: {error}"), code=error.exit_code) from None
+                raise Exit(_error_text(error), code=error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("\ninterrupted", code=INTERRUPTED) from None
             except BrokenPipeError:
@@ -76,6 +76,11 @@ def task(
     return decorate
 
 
+def _error_text(error: PodtasksError) -> str:
+    """Return what Invoke prints on standard error, long lines wrapped at words on a terminal."""
+    return wrap(printable(f"error: {error}"), terminal_columns())
+
+
 def _local_failure(error: Exception) -> Exit:
     """Return the exit for a file or folder of this machine that cannot be used."""
     told = InstallationError(
@@ -83,7 +88,7 @@ def _local_failure(error: Exception) -> Exit:
         means="A training that was launched goes on; a pod without one stops itself within its grace time.",
         next_step="mend the file or folder that is named, then run the same command again",
     )
-    return Exit(printable(f"error: {told}"), code=told.exit_code)
+    return Exit(_error_text(told), code=told.exit_code)
 
 
 def _describe_misfit(loaded: object) -> str:
@@ -114,7 +119,7 @@ def require_readable_settings() -> None:
         problem = " ".join(str(error).split())
     if problem:
         raised = SettingsError(f"invoke.yaml cannot be read: {problem}.", next_step=f"mend {path}")
-        raise Exit(printable(f"error: {raised}"), code=raised.exit_code)
+        raise Exit(_error_text(raised), code=raised.exit_code)
 
 
 @dataclass(frozen=True)
@@ -142,13 +147,16 @@ class Project:
 
         return open_cloud(self.settings, self.identity, self.files, self.console, self.clock)
 
-    def introduce_cloud(self) -> bool:
-        """Say so when the local cloud is used because there is no API key; return whether it is local."""
+    def introduce_cloud(self, *, in_brief: bool = False) -> bool:
+        """Say so when the local cloud is used because there is no API key; return whether it is local.
+
+        `in_brief`: for commands that cost nothing on RunPod either.
+        """
         from podtasks.flows.cloud import is_local, local_note
 
         local = is_local(self.settings, self.identity)
         if local and self.settings.cloud == "auto":
-            self.console.tell(local_note(self.files))
+            self.console.tell("podtasks: local cloud" if in_brief else local_note(self.files))
         return local
 
     def open_existing_cloud(self) -> Cloud | None:
@@ -156,7 +164,9 @@ class Project:
         from podtasks.flows.cloud import is_local, local_was_started, open_cloud
 
         if is_local(self.settings, self.identity) and not local_was_started(self.files):
-            self.console.tell("the local cloud does not run, so no pod does; inv train starts it")
+            self.console.tell(
+                "the local cloud does not run, so no pod does; inv train starts it again, with the pods it kept"
+            )
             return None
         return open_cloud(self.settings, self.identity, self.files, self.console, self.clock, to_launch=False)
 

@@ -53,7 +53,7 @@ def fetch(
     target = Path(to).expanduser() if to else None
     config = project.files.name_from_here(config)
     request = FetchRequest(tuple(names), config, target, via, overwrite, yes, dry_run)
-    project.introduce_cloud()
+    project.introduce_cloud(in_brief=True)
     account, settings = open_volume_cloud(
         via, project.settings, project.identity, project.files, project.console, project.clock
     )
@@ -78,9 +78,9 @@ def _show(fetched: Fetched, *, dry_run: bool) -> None:
     from podtasks.doors.console import write_result
     from podtasks.doors.tables import Column, write_table
 
-    titles = ("TO FETCH", "SIZE") if dry_run else ("BYTES THERE", "BYTES HERE")
-    columns = [Column("WHAT", may_shrink=True)]
-    columns += [Column(title, "right") for title in ("FILES THERE", "FILES HERE", *titles)]
+    titles = ("to fetch", "size") if dry_run else ("bytes there", "bytes here")
+    columns = [Column("what", keeps_ends=True)]
+    columns += [Column(title, "right") for title in ("files there", "files here", *titles)]
     rows = []
     for part in fetched.parts:
         files_here, bytes_here = fetched.count_here(part)

@@ -58,8 +58,8 @@ def logs(
     elif launched is None:
         raise _no_log(report)
     elif follow:
-        watch_run(project, account, launched)
-        tell_pod_end(project, account, launched)
+        outcome = watch_run(project, account, launched)
+        tell_pod_end(project, account, launched, outcome)
     else:
         write_result("\n".join(report.answer.get("last_lines") or []))
 

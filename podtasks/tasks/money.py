@@ -35,7 +35,8 @@ def gpus(c: Context, count: str = "", all: bool = False, json: bool = False, clo
 
     project = open_project(c, {"cloud": cloud})
     gpu_count = parse_count("count", count, example=2, least=1) if count else project.settings.gpu_count
-    project.introduce_cloud()
+    if not json:
+        project.introduce_cloud(in_brief=True)
     account = open_cloud(
         project.settings, project.identity, project.files, project.console, project.clock, to_launch=False
     )
@@ -93,6 +94,7 @@ def cost(c: Context, days: str = "7", json: bool = False, cloud: str = "") -> No
 
 def _show_costs(project: Project, costs: Costs, why: str) -> None:
     from podtasks.doors.tables import Column, write_bars, write_table
+    from podtasks.flows.cloud import is_local
     from podtasks.pure.amounts import format_cents
     from podtasks.pure.cost_text import (
         build_cost_rows,
@@ -100,9 +102,10 @@ def _show_costs(project: Project, costs: Costs, why: str) -> None:
         build_part_rows,
         describe_storage,
         explain_costs,
+        shown_days,
     )
 
-    for line in explain_costs(costs, why, time.time()):
+    for line in explain_costs(costs, why, time.time(), is_local=is_local(project.settings, project.identity)):
         project.console.tell(line)
     if costs.runs:
         columns = [Column("run"), Column("start", may_drop=True), Column("$/h", "right", may_drop=True)]
@@ -114,7 +117,8 @@ def _show_costs(project: Project, costs: Costs, why: str) -> None:
         build_day_rows(costs),
     )
     write_result("")
-    write_bars([(day.day.isoformat(), day.total_usd, format_cents(day.total_usd)) for day in costs.days])
+    days = shown_days(costs)
+    write_bars([(day.day.isoformat(), day.total_usd, format_cents(day.total_usd)) for day in days])
     write_result("")
     write_table([Column("what for", may_shrink=True), Column("cost", "right")], build_part_rows(costs))
     if costs.storage is not None:

@@ -6,6 +6,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.pure.errors import UsageError
+from podtasks.pure.pod import Pod, PodStatus
 from podtasks.tasks.consent import require_answers
 from podtasks.tasks.entry import INTERRUPTED, open_project, task
 from podtasks.tasks.results import CLOUD_HELP
@@ -65,9 +66,15 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
         )
     if not yes:
         require_answers(project, means="Nothing was changed.", example="inv terminate --yes")
-        if not project.console.confirm(f"Delete pod {pod.id} ({pod.status.value})?", default=False):
+        if not project.console.confirm(build_question(pod), default=False):
             raise Exit("Nothing was changed.", code=INTERRUPTED)
     try:
         terminate_flow(account, pod, project.console)
     finally:
         terminate_helpers(account, project.settings.project, project.console)
+
+
+def build_question(pod: Pod) -> str:
+    """Return the question before a pod is deleted."""
+    ends = " A training on it would be ended." if pod.status is PodStatus.RUNNING else ""
+    return f"Delete pod {pod.id} ({pod.status.value})?{ends}"

@@ -35,17 +35,17 @@ def _show(project: Project, told: dict[str, Any], limit: int) -> None:
     from podtasks.pure.run_table import build_run_rows
 
     if not told["runs"]:
-        project.console.tell(f"no runs, by {told['source']}; inv train makes one")
+        project.console.tell(f"there are no runs yet (read from {told['source']}); inv train makes one")
         return
     more = f"; the newest {limit}, --limit shows more" if len(told["runs"]) == limit else ""
     project.console.tell(f"from {told['source']}; times in {zone_name(time.time())}{more}")
     columns = [
-        Column("run"),
-        Column("start", may_drop=True),
-        Column("took", "right"),
+        Column("run", keeps_ends=True),
         Column("exit", "right"),
+        Column("start", may_drop=True),
+        Column("took", "right", may_drop=True),
+        Column("cost", "right", may_drop=True),
         Column("why", may_shrink=True, may_drop=True),
-        Column("cost", "right"),
         Column("config", may_shrink=True, may_drop=True),
         Column("commit", may_drop=True),
         Column("from", may_shrink=True, may_drop=True),

@@ -62,5 +62,5 @@ def _read_here(project: Project) -> dict[str, Any]:
     known = known_history(project.files, 1)
     last_run = known.records[0] if known.records else None
     return build_status(
-        "local cloud", None, {}, silence="", now=time.time(), last_run=last_run, source=known.source
+        "local cloud", None, {}, silence="", now=time.time(), last_run=last_run, source=known.source, is_up=False
     )

@@ -91,10 +91,10 @@ def _list(project: Project, account: Cloud, store: Store, search: Search, *, as_
         write_json(storage_text.inventory_json(inventory, volume, rows))
         return
     columns = [
-        Column("FOLDER", may_shrink=True),
-        Column("FILES", "right"),
-        Column("SIZE", "right"),
-        Column("", may_shrink=True, may_drop=True),
+        Column("folder", keeps_ends=True),
+        Column("files", "right"),
+        Column("size", "right"),
+        Column("note", may_shrink=True, may_drop=True),
     ]
     texts = [[r.place, format_count(r.amount.files), format_bytes(r.amount.size_bytes), r.note] for r in rows]
     write_table(columns, texts)
@@ -145,8 +145,10 @@ def _show_choices(project: Project, store: Store, search: Search, keep: int, *, 
         choices = [{"flag": f, "items": len(p.items), "size_bytes": p.amount.size_bytes} for f, p in plans.items()]
         write_json({"choices": choices})
         return
-    columns = [Column("COMMAND"), Column("THINGS", "right"), Column("WOULD FREE", "right")]
+    columns = [Column("command"), Column("things", "right"), Column("would free", "right")]
     write_table(columns, _choice_rows(plans))
+    for plan in plans.values():
+        _tell_kept(project, plan)
 
 
 def _choice_rows(plans: Mapping[str, CleaningPlan]) -> list[list[str]]:
@@ -156,11 +158,18 @@ def _choice_rows(plans: Mapping[str, CleaningPlan]) -> list[list[str]]:
     ]
 
 
+def _tell_kept(project: Project, plan: CleaningPlan) -> None:
+    from podtasks.pure.storage_text import describe_kept
+
+    for text in describe_kept(plan):
+        project.console.note(text)
+
+
 def _show_plan(project: Project, plan: CleaningPlan, *, as_json: bool) -> None:
     from podtasks.doors.tables import Column, write_table
+    from podtasks.pure.storage_text import count_things
 
-    for place, why in plan.kept:
-        project.console.note(f"stays: {place}: {why}")
+    _tell_kept(project, plan)
     if not plan.items:
         project.console.tell("there is nothing to delete")
         return
@@ -168,9 +177,13 @@ def _show_plan(project: Project, plan: CleaningPlan, *, as_json: bool) -> None:
         for item in plan.items:
             project.console.tell(f"would go: {item.place}  {format_bytes(item.amount.size_bytes)}  {item.why}")
     else:
-        columns = [Column("TO DELETE", may_shrink=True), Column("SIZE", "right"), Column("WHY", may_shrink=True)]
+        columns = [
+            Column("to delete", keeps_ends=True),
+            Column("size", "right"),
+            Column("why", may_shrink=True, may_drop=True),
+        ]
         write_table(columns, [[i.place, format_bytes(i.amount.size_bytes), i.why] for i in plan.items])
-    project.console.tell(f"in all: {format_count(len(plan.items))} things, {format_bytes(plan.amount.size_bytes)}")
+    project.console.tell(f"in all: {count_things(len(plan.items))}, {format_bytes(plan.amount.size_bytes)}")
 
 
 def _write_outcome(account: Cloud, cleaned: Cleaned, *, as_json: bool) -> None:

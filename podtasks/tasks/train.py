@@ -126,11 +126,14 @@ def _launch(project: Project, plan: Plan, account: Cloud) -> Launched:
 def _follow(project: Project, account: Cloud, launched: Launched) -> None:
     """Show the run to its end, and end with the training's exit code."""
     outcome = watch_run(project, account, launched)
-    tell_pod_end(project, account, launched)
+    tell_pod_end(project, account, launched, outcome)
     _tell_cost(project, account, launched)
-    if outcome.exit_code:
+    if outcome.never_trained:
+        project.console.note("nothing was trained: mend what the log names, then give the same command again")
+    elif outcome.exit_code:
         project.console.note(
-            "the same command, without --force-restart or --resume-from, goes on from the newest checkpoint"
+            "the same command, without --force-restart or --resume-from, goes on from the newest checkpoint, "
+            "if one was written"
         )
     if outcome.exit_code != 0:
         raise Exit(code=OutcomeUnknownError.exit_code if outcome.exit_code is None else outcome.exit_code)
@@ -138,7 +141,7 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
 
 def _tell_cost(project: Project, account: Cloud, launched: Launched) -> None:
     """Say what the pod cost from the command that launched the run, whose time is in its id, until now."""
-    from podtasks.pure.amounts import format_cents, format_duration
+    from podtasks.pure.amounts import format_about, format_duration
     from podtasks.pure.run_ids import made_at
 
     began = made_at(launched.run.run_id)
@@ -146,5 +149,5 @@ def _tell_cost(project: Project, account: Cloud, launched: Launched) -> None:
         lasted_s = max(0.0, time.time() - began)
         price = launched.pod.usd_per_hour
         told = "on RunPod it would have cost" if account.is_local else "it cost"
-        cost = format_cents(lasted_s / 3600 * price)
-        project.console.step(f"{told} about {cost}: {format_duration(lasted_s)} at ${price:.2f}/h")
+        cost = format_about(lasted_s / 3600 * price)
+        project.console.step(f"{told} {cost}: {format_duration(lasted_s)} at ${price:.2f}/h")

@@ -21,6 +21,7 @@ def watch_run(project: Project, account: Cloud, launched: Launched) -> Outcome:
     """
     from podtasks.doors.console import write_log
     from podtasks.flows.train import watch
+    from podtasks.pure.reasons import describe_reason
 
     try:
         outcome = watch(launched, account, project.files, write_log, project.console, project.clock)
@@ -30,11 +31,12 @@ def watch_run(project: Project, account: Cloud, launched: Launched) -> Outcome:
             "inv logs comes back to it, inv stop ends it.",
             code=INTERRUPTED,
         ) from None
-    project.console.step(f"run {launched.run.run_id} ended: {outcome.reason or 'done'}, exit code {outcome.code_text}")
+    why = describe_reason(outcome.reason) or "done"
+    project.console.step(f"run {launched.run.run_id}: {why}, exit code {outcome.code_text}")
     return outcome
 
 
-def tell_pod_end(project: Project, account: Cloud, launched: Launched) -> None:
+def tell_pod_end(project: Project, account: Cloud, launched: Launched, outcome: Outcome) -> None:
     """Say what became of the pod after its run, and where the outputs are."""
     from podtasks.flows.stopping import confirm_stopped
 
@@ -42,8 +44,16 @@ def tell_pod_end(project: Project, account: Cloud, launched: Launched) -> None:
     if run.when_done == "keep":
         console.note(f"pod {pod.id} is kept and billed at ${pod.usd_per_hour:.2f}/h: inv stop")
     elif confirm_stopped(account, pod, project.clock):
-        console.step(f"pod {pod.id} has stopped; outputs are on its volume: {run.output_dir}")
+        console.step(f"pod {pod.id} has stopped{_where_outputs_are(outcome, run.output_dir)}")
     else:
         console.note(f"pod {pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now")
-    if account.volume_folder is not None:
+    if account.volume_folder is not None and not outcome.never_trained:
         console.note(f"on this machine: {account.volume_folder}{run.output_dir.removeprefix(pod.mount_path)}")
+
+
+def _where_outputs_are(outcome: Outcome, output_dir: str | None) -> str:
+    """Return where a run's outputs are, as far as it can have any."""
+    if outcome.never_trained:
+        return ""
+    what = "outputs are" if outcome.exit_code == 0 else "what it wrote is"
+    return f"; {what} on its volume: {output_dir}"

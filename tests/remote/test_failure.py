@@ -445,6 +445,26 @@ def test_a_success_has_no_failure(failure: ModuleType, tmp_path: Path) -> None:
     assert failure.explain(record) is None
 
 
+@pytest.mark.parametrize(
+    ("log", "title"),
+    [
+        ("configs/digits.yaml: training.num_train_epochs cannot be 'five'\n", "The training ended with exit code 2."),
+        (f"{BAR}\n{{'loss': 0.3}}\n", "The training ended with exit code 2 and said nothing of why."),
+        ("", "The training ended with exit code 2 and said nothing of why."),
+    ],
+)
+def test_training_that_said_why_is_not_called_silent(
+    failure: ModuleType, tmp_path: Path, log: str, title: str
+) -> None:
+    found = explain(failure, tmp_path, log, 2)
+    assert (found["title"], found["lines"]) == (title, [line for line in log.split("\n") if line])
+
+
+def test_pod_taken_away_may_have_been_by_ones_own_command(failure: ModuleType, tmp_path: Path) -> None:
+    found = explain(failure, tmp_path, "", 143, "SIGTERM: the pod is ending")
+    assert any("inv terminate" in advice and "inv stop --now" in advice for advice in found["advice"])
+
+
 def test_other_runs_logs_do_not_count(failure: ModuleType, tmp_path: Path) -> None:
     found = explain(failure, tmp_path, "")
     assert (found["kind"], found["lines"]) == ("unknown", [])

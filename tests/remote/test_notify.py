@@ -92,7 +92,7 @@ def notified(pod: FakePod, run_dir: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("script", "event", "exit_code", "words"),
     [
-        ("print('well')", "ended", 0, ["has finished after", "exit code 0", "about $0.00"]),
+        ("print('well')", "ended", 0, ["has finished after", "exit code 0", "less than $0.01"]),
         ("raise MemoryError", "failed", 1, ["failed after", "exit code 1", "The pod ran out of memory"]),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_run_that_was_asked_to_end_has_not_failed(pod: FakePod) -> None:
     pod.client().ask("end", reason="user")
     (told,) = notified(pod, answer["run_dir"])
     assert (told["event"], told["ok"]) == ("ended", True)
-    assert "was ended after" in json.loads((pod.root / "json").read_text())["text"]
+    assert "was ended by inv stop after" in json.loads((pod.root / "json").read_text())["text"]
 
 
 def test_a_supervisor_that_is_killed_is_told_of_once(pod: FakePod) -> None:

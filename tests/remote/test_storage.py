@@ -226,6 +226,16 @@ def test_incomplete_checkpoint_goes_only_below_a_complete_one(storage: Storage) 
     assert answer["left"] == {"checkpoints/digits/checkpoint-200": "no newer one is complete"}
 
 
+def test_checkpoint_that_holds_no_known_format_goes_as_training_would_resume_from_it(storage: Storage) -> None:
+    for step in (1, 2):
+        (storage.out / f"checkpoint-{step}").mkdir(parents=True)
+        (storage.out / f"checkpoint-{step}" / "state.json").write_text('{"step": 1}')
+    older = "checkpoints/digits/checkpoint-1"
+    wide = {"pattern": "*", "exact": ["checkpoints/digits"]}
+    assert storage.clean(("checkpoint", older), **wide)["left"] == {older: "it does not look like a checkpoint"}
+    assert storage.clean(("checkpoint", older))["deleted"] == [older]
+
+
 def make_link(storage: Storage) -> str:
     (storage.out / "checkpoint-50").symlink_to(storage.checkpoint(60, storage.volume / "data"))
     return "checkpoints/digits/checkpoint-50"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from podtasks.pure.amounts import format_bytes, format_count, format_duration, format_files, format_usd
+from podtasks.pure.amounts import format_about, format_bytes, format_count, format_duration, format_files, format_usd
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,11 @@ def test_counts_are_grouped() -> None:
 
 def test_one_file_is_one_file() -> None:
     assert [format_files(n) for n in (0, 1, 20_000)] == ["0 files", "1 file", "20,000 files"]
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"),
+    [(0.0, "less than $0.01"), (0.004, "less than $0.01"), (0.005, "about $0.01"), (12.3, "about $12.30")],
+)
+def test_about_is_not_said_of_less_than_a_cent(usd: float, text: str) -> None:
+    assert format_about(usd) == text

@@ -123,6 +123,18 @@ def test_tables_and_texts() -> None:
     assert "403" in next(iter(explain_costs(costs, "HTTP 403", NOON)))
 
 
+def test_days_begin_with_the_first_that_cost_anything_and_today_is_there() -> None:
+    costs = count([run("a", -26, 1)], days=5)
+    assert len(costs.days) == 5
+    assert [row[0] for row in build_day_rows(costs)] == ["2026-11-22", "2026-11-23"]
+    assert [row[0] for row in build_day_rows(count([], days=5))] == ["2026-11-23"]
+
+
+def test_local_bills_are_not_called_runpods() -> None:
+    told = next(iter(explain_costs(count([], Bills((), ())), "", NOON, is_local=True)))
+    assert told.startswith("the local cloud's bills, in US dollars, at RunPod's prices")
+
+
 def test_document_of_the_costs() -> None:
     told = describe_costs(count([run("a", -2, 1)], storage=STORAGE), "why")
     assert (told["source"], told["note"], told["runs"][0]["cost_usd"]) == ("estimate", "why", 1.0)

@@ -176,3 +176,26 @@ def test_invokes_configuration_becomes_plain_dictionaries() -> None:
     assert plain == {"env": {"A": "1"}, "gpu_types": ["x"], "none": None}
     assert isinstance(plain, dict)
     assert type(plain["env"]) is dict
+
+
+def test_error_is_wrapped_at_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "terminal_columns", lambda: 30)
+    with pytest.raises(Exit) as caught:
+        fail(Context(), how="ours")
+    assert str(caught.value.message).splitlines()[:3] == [
+        "error: Pod p1 did not answer.",
+        "It was stopped, so no GPU is",
+        "billed.",
+    ]
+
+
+def test_local_cloud_is_explained_only_where_runpod_would_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    project = entry.open_project(Context(), {"cloud": "auto"})
+    assert project.introduce_cloud(in_brief=True)
+    assert capsys.readouterr().err == "podtasks: local cloud\n"
+    assert project.introduce_cloud()
+    assert "because there is no RUNPOD_API_KEY" in capsys.readouterr().err

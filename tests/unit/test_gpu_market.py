@@ -133,3 +133,16 @@ def test_volume_that_is_not_there_is_said(world: World) -> None:
     world.api.on("list_network_volumes", [])
     with pytest.raises(PlanError, match="no network volume vol1"):
         read_market(world.cloud(), Settings(), 1)
+
+
+def test_more_gpus_than_one_pod_can_have_are_refused_in_words() -> None:
+    types = (replace(CHEAP, most_gpus=8), replace(WANTED, most_gpus=10))
+    market = replace(MARKET, types=types, gpu_count=99, max_usd_per_hour=1000.0)
+    assert market.chosen is None
+    assert explain_choice(market) == "no GPU type is rented with 99 GPUs in one pod; the most is 10"
+    assert "B: at most 6 in one pod" in explain_choice(replace(market, types=(CHEAP, replace(WANTED, most_gpus=6))))
+
+
+def test_answer_tells_how_many_gpus_one_pod_can_have() -> None:
+    assert parse_market({"gpuTypes": [{"id": "B", "maxGpuCountSecureCloud": 4}, {"id": "C"}]})[0].most_gpus == 4
+    assert "maxGpuCountCommunityCloud" in build_market_query(gpu_count=1, data_center=None, secure=False)

@@ -470,3 +470,9 @@ def test_training_config_and_shell_do_not_pay_for_pydantic() -> None:
         "sys.exit('pydantic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_command_that_is_notified_is_shown_without_addresses_in_it() -> None:
+    assert row(load({"notify": "touch /workspace/done"}), "notify")[0] == "touch /workspace/done"
+    assert row(load({"notify": "https://hooks.example/T0"}), "notify")[0] == "[secret]"
+    assert row(load({"notify": "curl -d @- 'https://hooks.example/T0'"}), "notify")[0] == "curl -d @- '[secret]'"

@@ -195,13 +195,33 @@ def test_status_of_a_silent_pod_says_why_and_tells_no_run() -> None:
         ({"ended_at": NOW - 60, "exit_code": 0}, "ended, exit code 0, 09:59 XYZ, after 1 h 59 min, $1.37"),
         (
             {"ended_at": NOW - 90_000, "launched_at": NOW - 90_010, "exit_code": 137, "reason": "supervisor killed"},
-            "supervisor killed, exit code 137, yesterday 09:00 XYZ, after 10 s, <$0.01",
+            "ended because its supervisor was killed, exit code 137, yesterday 09:00 XYZ, after 10 s, <$0.01",
+        ),
+        (
+            {"ended_at": NOW - 60, "exit_code": 143, "reason": "user"},
+            "ended by inv stop, exit code 143, 09:59 XYZ, after 1 h 59 min, $1.37",
         ),
         ({"ended_at": NOW - 60}, "ended, exit code unknown, 09:59 XYZ, after 1 h 59 min, $1.37"),
     ],
 )
 def test_status_says_how_the_run_is(changes: dict[str, Any], state: str) -> None:
     assert f"state  {state}\n" in text(make_pod(), {"run": {**RUN, **changes}}) + "\n"
+
+
+def test_progress_of_the_run_before_is_not_shown_while_this_one_prepares() -> None:
+    run = {**RUN, "training_started_at": None}
+    assert document(make_pod(), {"run": run, "progress": {"step": 11500, "max_steps": 11500}})["progress"] is None
+
+
+def test_training_at_its_last_step_has_no_forecast() -> None:
+    told = text(make_pod(), {"run": RUN, "progress": {"step": 10, "max_steps": 10, "eta_s": 0.0}})
+    assert "step 10 of 10 (100%)" in told and "forecast" not in told
+
+
+def test_local_cloud_that_does_not_run_says_so_and_does_not_promise_a_new_pod() -> None:
+    told = text(None, is_up=False)
+    assert "the local cloud does not run; inv train starts it again, with the pods it kept" in told
+    assert document(None, is_up=False)["is_up"] is False
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from podtasks.pure.cleaning import Item, Wishes, plan_cleaning
+from podtasks.pure.cleaning import CleaningPlan, Item, Wishes, plan_cleaning
 from podtasks.pure.errors import UsageError
 from podtasks.pure.pod import NetworkVolume
 from podtasks.pure.storage import (
@@ -26,6 +26,8 @@ from podtasks.pure.storage import (
 )
 from podtasks.pure.storage_text import (
     Outcome,
+    count_things,
+    describe_kept,
     describe_total,
     inventory_json,
     list_rows,
@@ -245,3 +247,17 @@ def test_bad_input_is_refused_before_anything_is_read(words: list[str], flags: d
     with pytest.raises(Exit, match=re.escape(says)) as caught:
         storage(Context(), action=words, **flags)
     assert caught.value.code == UsageError.exit_code
+
+
+def test_what_stays_for_the_same_reason_is_told_once_for_each_directory() -> None:
+    odd = "it does not look like a checkpoint"
+    kept = [(f"checkpoints/{name}/checkpoint-{n}", odd) for name in ("a", "b") for n in range(1, 32)]
+    assert list(describe_kept(CleaningPlan((), (*kept, ("checkpoints/a/checkpoint-99", "it is a link"))))) == [
+        f"31 in checkpoints/a stay: {odd}",
+        f"31 in checkpoints/b stay: {odd}",
+        "stays: checkpoints/a/checkpoint-99: it is a link",
+    ]
+
+
+def test_one_thing_is_no_things() -> None:
+    assert (count_things(1), count_things(2000)) == ("1 thing", "2,000 things")

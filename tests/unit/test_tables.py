@@ -40,10 +40,10 @@ def run_plain(**environment: str) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
-def run_on_terminal(columns: int, **environment: str) -> str:
+def run_on_terminal(columns: int, program: str = TABLE, **environment: str) -> str:
     """Return what goes to a terminal of this width."""
     ours, theirs = open_terminal(columns)
-    with subprocess.Popen([sys.executable, "-c", TABLE], env=_environment(**environment), stdout=theirs) as process:
+    with subprocess.Popen([sys.executable, "-c", program], env=_environment(**environment), stdout=theirs) as process:
         os.close(theirs)
         told = read_all(ours)
     assert process.returncode == 0
@@ -101,6 +101,23 @@ def test_table_fits_the_terminal(columns: int, titles: list[str]) -> None:
     assert lines[0].split() == titles
     assert max(map(len, lines)) <= columns
     assert "digits-20261123-145050-38cb525" in plain and "$12.30" in plain, "what may not be shortened is whole"
+
+
+PATHS = """
+from podtasks.doors.tables import Column, write_table
+columns = [Column("folder", keeps_ends=True), Column("size", "right"), Column("why", may_shrink=True, may_drop=True)]
+rows = [[f"checkpoints/long/{'x' * 40}/checkpoint-{n}", "1.21 GB", "older than step 31, complete"] for n in range(3)]
+write_table(columns, rows)
+"""
+
+
+@pytest.mark.parametrize(("columns", "titles"), [(60, 2), (81, 2), (100, 3)])
+def test_paths_are_told_apart_on_any_terminal(columns: int, titles: int) -> None:
+    told = re.sub(r"\x1b\[[0-9;]*m", "", run_on_terminal(columns, program=PATHS)).replace("\r", "").splitlines()
+    assert len(told[0].split()) == titles
+    assert max(map(len, told)) <= columns
+    assert len({line.split()[0] for line in told[1:]}) == 3
+    assert all("checkpoint-" in line and ("\u2026" in line.split()[0]) == (columns == 60) for line in told[1:])
 
 
 def test_shortened_text_says_so() -> None:

@@ -1,0 +1,23 @@
+"""Why a run ended, in words: its record has the short ones of the programs on the pod."""
+
+from __future__ import annotations
+
+# What remote/supervise.py, guard_end.py and end_request.py write. A reason that is not here is in words already.
+WORDS = {
+    "user": "ended by inv stop",
+    "the tmux session was ended": "ended with its tmux session",
+    "interrupted in tmux": "interrupted in its tmux session",
+    "SIGTERM: the pod is ending": "ended with its pod",
+    "max_hours": "ended at the limit max_hours",
+    "environment failed": "the packages could not be installed",
+    "pod lost": "lost with its pod",
+    "supervisor killed": "ended because its supervisor was killed",
+}
+# The training itself was not begun.
+UNTRAINED = ("environment failed",)
+
+
+def describe_reason(reason: object) -> str:
+    """Return a record's reason in words, "" where it has none."""
+    text = str(reason or "")
+    return WORDS.get(text, text)

@@ -1,0 +1,47 @@
+"""What is said once a run has ended, and before it would be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from podtasks.flows import stopping
+from podtasks.flows.follow import Outcome
+from podtasks.tasks.pod import build_question
+from podtasks.tasks.view import tell_pod_end
+from tests.unit.fakes import STOPPED, World, make_pod
+
+
+def told(world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> list[str]:
+    monkeypatch.setattr(stopping, "confirm_stopped", lambda *_: True)
+    project: Any = SimpleNamespace(console=world.report, clock=world.clock)
+    run = SimpleNamespace(when_done="stop", output_dir="/workspace/out")
+    launched: Any = SimpleNamespace(pod=make_pod(), run=run)
+    tell_pod_end(project, replace(world.cloud(), volume_folder=None), launched, outcome)
+    return world.report.steps
+
+
+@pytest.mark.parametrize(
+    ("outcome", "line"),
+    [
+        (Outcome(0, "finished"), "pod pod1 has stopped; outputs are on its volume: /workspace/out"),
+        (Outcome(1, "failed"), "pod pod1 has stopped; what it wrote is on its volume: /workspace/out"),
+        (Outcome(1, "environment failed"), "pod pod1 has stopped"),
+    ],
+)
+def test_outputs_are_spoken_of_only_where_there_can_be_any(
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, line: str
+) -> None:
+    assert told(world, monkeypatch, outcome) == [line]
+
+
+def test_follow_knows_when_nothing_was_trained() -> None:
+    assert Outcome(1, "environment failed").never_trained and not Outcome(1, "failed").never_trained
+
+
+def test_question_before_a_pod_that_runs_is_deleted_names_its_training() -> None:
+    assert build_question(make_pod()) == "Delete pod pod1 (RUNNING)? A training on it would be ended."
+    assert build_question(STOPPED).endswith("(EXITED)?")
