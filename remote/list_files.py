@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """List files on the volume.
 
-In: {"place": path below the volume's top, "" for the top, "deep": all below it, or one level}.
+In: {"place": path below the volume's top, "" for the top, "deep": all below it, or one level,
+"unfinished": also what interrupted uploads left}.
 Out: {"files": [[place, size in bytes, time written], ...], "folders": [names of folders, of one level only]}; both
 empty where there is nothing. Links to files on the volume count as files, links that lead out and links to folders
 do not count. Names that are no UTF-8 have Python's surrogate escapes. Refused for a place outside of the volume, and
@@ -21,7 +22,7 @@ from typing import Any, List, Union
 import answer
 from answer import Refused
 from pod_environ import volume_directory
-from volume_paths import HIDDEN, Outside, find_path, is_inside
+from volume_paths import HIDDEN, PARTIAL, Outside, find_path, is_inside
 
 Listed = List[Union[str, int, float]]
 
@@ -35,21 +36,24 @@ def main(request: dict[str, Any]) -> None:
         raise Refused(f"{place} cannot be listed.", str(error)) from None
     folders: list[str] = []
     if os.path.isdir(path) and is_inside(volume, path):
-        files = list_folder(volume, path, place, folders, deep=bool(request.get("deep")))
+        files = list_folder(volume, path, place, folders, request)
     else:
         files = list_file(volume, path, place)
     answer.give({"files": list(files), "folders": sorted(folders)})
 
 
-def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep: bool) -> Iterator[Listed]:
+def list_folder(
+    volume: str, path: str, place: str, folders: list[str], request: dict[str, Any]
+) -> Iterator[Listed]:
     """Yield the files of a folder, and with `deep` of all below it, in the order of their names; note its folders."""
     waiting: list[tuple[str, str]] = [(path, place)]
+    hidden = [name for name in HIDDEN if name != PARTIAL or not request.get("unfinished")]
     while waiting:
         path, place = waiting.pop()
         below = []
         for entry in scan(path, place):
             name = f"{place}/{entry.name}" if place else entry.name
-            if entry.name in HIDDEN:
+            if entry.name in hidden:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 below.append((entry.path, name))
@@ -60,7 +64,7 @@ def list_folder(volume: str, path: str, place: str, folders: list[str], *, deep:
                 found = entry.stat()
                 if stat.S_ISREG(found.st_mode):
                     yield [name, found.st_size, found.st_mtime]
-        if deep:
+        if request.get("deep"):
             waiting += reversed(below)
         else:
             folders += [os.path.basename(there) for there, _ in below]

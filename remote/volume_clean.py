@@ -22,6 +22,7 @@ from output_directories import (
     list_archives,
     list_checkpoints,
 )
+from volume_paths import PARTIAL
 
 # The folders that Hugging Face's libraries make in HF_HOME and fill again by themselves. What else is there (the
 # login token, accelerate's configuration) is the user's. Hugging Face docs: huggingface_hub, environment variables.
@@ -67,7 +68,9 @@ def _modified(path: str) -> float:
 
 
 def is_leftover(volume: Volume, path: str, request: dict[str, Any], directories: list[str]) -> bool:
-    """Say whether a folder is what a clean that was killed left: renamed, and where cleaning renames."""
+    """Say whether a folder is what an interrupted upload left, or what a killed clean renamed where cleaning renames."""
+    if os.path.basename(path) == PARTIAL:
+        return True
     if not os.path.basename(path).startswith(DELETING):
         return False
     areas = [*filter(None, map(volume.inside, request["roots"])), *directories]
@@ -179,7 +182,7 @@ class Cleaning:
     def _check_leftover(self, path: str) -> str | None:
         if is_leftover(self._volume, path, self._request, self._directories):
             return None
-        return "it is no leftover of a clean"
+        return "it is no leftover of a clean or an upload"
 
     def _delete(self, path: str) -> str | None:
         """Delete a file or a folder; return why it could not be."""
@@ -188,7 +191,7 @@ class Cleaning:
             if not os.path.isdir(absolute):
                 os.unlink(absolute)
                 return None
-            if not os.path.basename(path).startswith(DELETING):
+            if not os.path.basename(path).startswith((DELETING, PARTIAL)):
                 absolute = _set_aside(absolute)
             shutil.rmtree(absolute)
         except OSError as error:

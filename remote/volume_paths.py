@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 # Where rsync keeps unfinished files, and RunPod's S3 API the parts of unfinished uploads (RunPod docs: storage/s3-api).
-HIDDEN = (".rsync-partial", ".s3compat_uploads")
+PARTIAL = ".rsync-partial"
+HIDDEN = (PARTIAL, ".s3compat_uploads")
 
 
 class Outside(Exception):

@@ -13,7 +13,7 @@ from podtasks.doors.s3_upload import Check, S3Upload
 from podtasks.pure.errors import ApiError
 from podtasks.pure.s3_account import S3Account
 from podtasks.pure.s3_listing import as_folder, parse_file, parse_files, parse_folders
-from podtasks.pure.transfer import LocalFile, ProgressBar, Tally, VolumeFile
+from podtasks.pure.transfer import LocalFile, ProgressBar, Tally, VolumeFile, is_unfinished
 
 LAST = "\U0010ffff"
 
@@ -60,22 +60,27 @@ class S3Volume:
         return self.read_range(place, max(0, found.size_bytes - size_bytes), found.size_bytes - 1)
 
     def list_files(self, place: str) -> Iterator[VolumeFile]:
-        """Yield all files at or below a place; none where there is nothing."""
+        """Yield all files at or below a place, but for unfinished ones; none where there is nothing."""
         is_folder = False
-        for page in self._list_pages(as_folder(place)):
-            for file in parse_files(page):
-                is_folder = True
+        for file in self.list_everything(place):
+            is_folder = True
+            if not is_unfinished(file.place):
                 yield file
         found = None if is_folder else self.find(place)
         if found is not None:
             yield found
+
+    def list_everything(self, place: str) -> Iterator[VolumeFile]:
+        """Yield all files below a folder, also what interrupted uploads left."""
+        for page in self._list_pages(as_folder(place)):
+            yield from parse_files(page)
 
     def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
         """Return one level of a folder: the names of its folders, and its files, both sorted."""
         folders: set[str] = set()
         files: dict[str, VolumeFile] = {}
         for page in self._list_pages(as_folder(place), Delimiter="/"):
-            folders.update(parse_folders(page))
+            folders.update(name for name in parse_folders(page) if not is_unfinished(name))
             files.update((file.place, file) for file in parse_files(page))
         return sorted(folders), [files[place] for place in sorted(files)]
 

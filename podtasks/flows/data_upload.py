@@ -147,7 +147,7 @@ def find_extra(source: Source, carrier: Carrier) -> list[VolumeFile]:
         return []
     here = {file.place for file in source.tree.files}
     below = source.entry.place + "/"
-    files = (file for file in carrier.list_files(source.entry.place) if file.place.startswith(below))
+    files = (file for file in carrier.list_everything(source.entry.place) if file.place.startswith(below))
     return sorted((file for file in files if file.place not in here), key=lambda file: file.place)
 
 

@@ -95,7 +95,14 @@ class SshCarrier:
 
     def list_files(self, place: str) -> Iterator[VolumeFile]:
         """Yield all files at or below a place; none where there is nothing."""
-        answer = self._programs.run("list_files.py", {"place": place, "deep": True})
+        yield from self._list_deep(place, unfinished=False)
+
+    def list_everything(self, place: str) -> Iterator[VolumeFile]:
+        """Yield all files at or below a place, also what interrupted uploads left."""
+        yield from self._list_deep(place, unfinished=True)
+
+    def _list_deep(self, place: str, *, unfinished: bool) -> Iterator[VolumeFile]:
+        answer = self._programs.run("list_files.py", {"place": place, "deep": True, "unfinished": unfinished})
         for name, size_bytes, modified in answer["files"]:
             yield VolumeFile(name, size_bytes, modified)
 

@@ -77,7 +77,7 @@ class Removal:
         """Delete an item with all that is in it; return why something of it remains."""
         if item.kind == "log":
             return _first(self._volume.delete([item.place]))
-        places = [file.place for file in self._volume.list_files(item.place)]
+        places = [file.place for file in self._volume.list_everything(item.place)]
         if item.kind == "checkpoint":
             return self._delete_checkpoint(item.place, places)
         if item.kind == "archive":

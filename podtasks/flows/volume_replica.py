@@ -21,6 +21,7 @@ from podtasks.doors.console import Reporter
 from podtasks.flows.checkpoint_choice import TRAINER_STATE, copy_for_check
 from podtasks.pure.amounts import format_count
 from podtasks.pure.errors import UsageError
+from podtasks.pure.rsync_output import PARTIAL_FOLDER
 from podtasks.pure.settings import Settings
 from podtasks.pure.storage import (
     Amount,
@@ -58,6 +59,7 @@ def measure_by_s3(
         answer = replica.measure(other_pods=other_pods, keep=keep)
     inventory = parse_inventory(answer)
     tree = _add_up(files)
+    inventory = replace(inventory, leftovers=tuple(_list_leftovers(tree, inventory)))
     shown = {place: tree[place] for place in tree if _is_shown(place, inventory, search)}
     used = Amount(len(files), sum(file.size_bytes for file in files))
     directories = tuple(replica.without_guesses(directory) for directory in inventory.directories)
@@ -65,7 +67,7 @@ def measure_by_s3(
 
 
 def _list(volume: S3Volume, report: Reporter) -> Iterator[VolumeFile]:
-    for number, file in enumerate(volume.list_files(""), start=1):
+    for number, file in enumerate(volume.list_everything(""), start=1):
         if number % SLOW_LISTING_FILES == 0:
             report.note(f"{format_count(number)} files listed so far; RunPod's listing of many takes minutes")
         yield file
@@ -87,6 +89,13 @@ def _add_up(files: Iterable[VolumeFile]) -> dict[str, Amount]:
             total[1] += file.size_bytes
             folder = posixpath.dirname(folder)
     return {folder: Amount(*total) for folder, total in totals.items()}
+
+
+def _list_leftovers(tree: Mapping[str, Amount], inventory: Inventory) -> list[str]:
+    """Return what the program found, with interrupted uploads of the whole volume: it saw only what matters to it."""
+    partial = {place for place in tree if posixpath.basename(place) == PARTIAL_FOLDER}
+    inside = tuple(f"{place}/" for place in inventory.leftovers)
+    return sorted({*inventory.leftovers, *(place for place in partial if not place.startswith(inside))})
 
 
 def _is_shown(place: str, inventory: Inventory, search: Search) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podtasks.pure.errors import UsageError
-from podtasks.pure.storage import Amount, Inventory, OutputDirectory, Search, build_request
+from podtasks.pure.storage import Amount, Inventory, OutputDirectory, Search, build_request, describe_leftover
 
 ACTIONS = ("list", "clean")
 FLAGS = {
@@ -91,7 +91,8 @@ def plan_cleaning(inventory: Inventory, wishes: Wishes, search: Search) -> Clean
     """Return what to delete for these wishes.
 
     Never in it: a final model, the newest complete checkpoint of an output directory, what a live run needs, and
-    what does not look like what it is called. Leftovers of a clean that was killed go with any of them.
+    what does not look like what it is called. Leftovers of a clean that was killed and of
+    interrupted uploads go with any of them.
     """
     found: list[Item | tuple[str, str]] = []
     for directory in inventory.directories:
@@ -106,7 +107,7 @@ def plan_cleaning(inventory: Inventory, wishes: Wishes, search: Search) -> Clean
     items = [item for item in found if isinstance(item, Item)]
     inside = tuple(item.place + "/" for item in items)
     items += [
-        Item("leftover", place, inventory.amount(place), "left by a clean that did not get to its end")
+        Item("leftover", place, inventory.amount(place), describe_leftover(place))
         for place in inventory.leftovers
         if not place.startswith(inside)
     ]

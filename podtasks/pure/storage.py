@@ -5,9 +5,12 @@ All places are paths below the volume's top, with slashes and none in front.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from podtasks.pure.rsync_output import PARTIAL_FOLDER
 
 CHECKPOINTS = "checkpoints"
 
@@ -115,6 +118,13 @@ class Inventory:
     def amount(self, place: str) -> Amount:
         """Return what lies at a place."""
         return self.tree.get(place, Amount(0, 0))
+
+
+def describe_leftover(place: str) -> str:
+    """Return what left a folder behind."""
+    if posixpath.basename(place) == PARTIAL_FOLDER:
+        return "interrupted uploads"
+    return "left by a clean that did not get to its end"
 
 
 def parse_inventory(answer: Mapping[str, Any]) -> Inventory:

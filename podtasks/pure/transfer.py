@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from podtasks.pure.rsync_output import PARTIAL_FOLDER
+
 
 @dataclass(frozen=True)
 class LocalFile:
@@ -93,7 +95,10 @@ class Carrier(Protocol):
         """Copy files to the volume, except those that are there; a file that fails is in the tally, not raised."""
 
     def list_files(self, place: str) -> Iterator[VolumeFile]:
-        """Yield all files at or below a place on the volume; none where there is nothing."""
+        """Yield all files at or below a place on the volume, but for unfinished ones; none where there is nothing."""
+
+    def list_everything(self, place: str) -> Iterator[VolumeFile]:
+        """Yield the files at or below a folder on the volume, also what interrupted uploads left."""
 
     def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
         """Return one level of a folder on the volume: the names of its folders, and its files."""
@@ -114,6 +119,11 @@ def is_same_copy(size_bytes: int, modified: float, file: VolumeFile) -> bool:
     Times are compared by the second: HTTP tells no more.
     """
     return size_bytes == file.size_bytes and abs(modified - file.modified) < 1
+
+
+def is_unfinished(place: str) -> bool:
+    """Return whether a place on the volume is where rsync keeps the part of a file whose upload was interrupted."""
+    return PARTIAL_FOLDER in place.split("/")
 
 
 def is_safe_place(place: str) -> bool:

@@ -106,6 +106,16 @@ def test_one_level_of_a_folder_is_listed_and_parts_of_a_file_are_read(volume: S3
     assert (volume.is_empty(top), volume.is_empty(f"{top}/none")) == (False, True)
 
 
+def test_unfinished_files_are_listed_only_with_everything(volume: S3Volume, folder: Path) -> None:
+    (folder / ".rsync-partial").mkdir()
+    (folder / ".rsync-partial/half").write_bytes(b"x")
+    (folder / "whole").write_bytes(b"y")
+    top, half = folder.name, f"{folder.name}/.rsync-partial/half"
+    assert [file.place for file in volume.list_files(top)] == [f"{top}/whole"]
+    assert volume.list_folder(top)[0] == []
+    assert half in [file.place for file in volume.list_everything(top)]
+
+
 def test_a_listing_goes_on_when_the_continuation_token_repeats(
     emulator: Emulator, volume: S3Volume, folder: Path
 ) -> None:

@@ -420,6 +420,20 @@ def test_killed_clean_leaves_no_half_checkpoint_and_the_next_takes_the_rest(stor
     assert storage.steps() == ["checkpoint-200"]
 
 
+def test_an_interrupted_upload_is_a_leftover_wherever_it_lies(storage: Storage) -> None:
+    partial = storage.volume / "data/audio/.rsync-partial"
+    partial.mkdir(parents=True)
+    (partial / "half").write_bytes(b"x" * 100)
+    found = storage.measure()
+    assert (found["leftovers"], found["tree"]["data/audio/.rsync-partial"]) == (
+        ["data/audio/.rsync-partial"],
+        [1, 100],
+    )
+    assert storage.clean(("leftover", "data/audio/.rsync-partial"))["deleted"] == ["data/audio/.rsync-partial"]
+    assert not partial.exists() and partial.parent.exists()
+    assert storage.clean(("leftover", "data/audio"))["deleted"] == []
+
+
 def test_what_cannot_be_deleted_is_named(storage: Storage) -> None:
     for step in (50, 100, 200):
         storage.checkpoint(step)

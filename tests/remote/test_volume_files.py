@@ -76,10 +76,12 @@ def test_links_count_only_where_they_lead_to_a_file_of_the_volume(pod: FakePod, 
     assert list_place(pod, "data/outside")["files"] == []
 
 
-def test_unfinished_files_are_not_listed(pod: FakePod, data: Path) -> None:
+def test_unfinished_files_are_listed_only_where_they_are_asked_for(pod: FakePod, data: Path) -> None:
     (data / ".rsync-partial").mkdir()
     (data / ".rsync-partial" / "half").write_bytes(b"x")
     assert not [name for name in names(list_place(pod, "data")) if "partial" in name]
+    _, answer = pod.run_program("list_files.py", {"place": "data", "deep": True, "unfinished": True})
+    assert "data/.rsync-partial/half" in names(answer)
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(pod: FakePod, data: Path) -> None:

@@ -66,6 +66,9 @@ class FakeVolume:
         inside = [each for each in self.files if each == place or each.startswith(place + "/" if place else "")]
         yield from (self._file(each) for each in sorted(inside))
 
+    def list_everything(self, place: str) -> Iterator[VolumeFile]:
+        return self.list_files(place)
+
     def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
         below = place + "/" if place else ""
         names = {each[len(below) :] for each in self.files if each.startswith(below)}

@@ -147,6 +147,12 @@ def test_leftovers_of_a_clean_go_with_any_and_once() -> None:
     assert places == [archive.place, beside]
 
 
+def test_interrupted_uploads_go_with_any_and_are_called_so() -> None:
+    inventory = replace(make_inventory(checkpoint(1)), leftovers=("data/.rsync-partial",))
+    (item,) = plan_cleaning(inventory, Wishes(logs=True), SEARCH).items
+    assert (item.kind, item.place, item.why) == ("leftover", "data/.rsync-partial", "interrupted uploads")
+
+
 def test_nothing_is_planned_for_no_wish() -> None:
     inventory = make_inventory(checkpoint(2), checkpoint(1), archives=ARCHIVES)
     assert planned(inventory, Wishes()) == []

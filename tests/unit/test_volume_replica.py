@@ -52,6 +52,10 @@ class FolderVolume:
                 status = path.stat()
                 yield VolumeFile(path.relative_to(self.top).as_posix(), status.st_size, status.st_mtime)
 
+    def list_everything(self, place: str) -> Iterator[VolumeFile]:
+        """Yield the files below a place."""
+        return self.list_files(place)
+
     def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
         """Return one level; a folder without files is none."""
         folder = self.top / place
@@ -301,3 +305,18 @@ def test_many_files_are_told_of_while_they_are_listed(volume: FolderVolume, monk
     assert report.notes[0].startswith("20 files listed so far")
 
 
+
+
+def test_interrupted_uploads_are_found_by_s3_too_and_go(volume: FolderVolume, tmp_path: Path) -> None:
+    partial = volume.top / "data/audio/.rsync-partial/half"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"x" * 100)
+    inventory = measure(volume)
+    assert inventory.leftovers == ("data/audio/.rsync-partial",)
+    assert inventory.amount("data/audio/.rsync-partial").size_bytes == 100
+    plan = plan_cleaning(inventory, Wishes(logs=True), SEARCH)
+    empty_file = tmp_path / "empty"
+    empty_file.touch()
+    outcome = Removal(volume.as_s3(), SEARCH, inventory, empty_file).run(plan)
+    assert "data/audio/.rsync-partial" in outcome.deleted
+    assert not partial.exists()
