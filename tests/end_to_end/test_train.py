@@ -82,7 +82,7 @@ def test_failing_script_gives_its_exit_code_and_stops_the_pod(project: TrainingP
     assert "EXIT_CODE=7" in project.log
     assert "Traceback" not in done.stderr
     assert project.running_pods() == []
-    assert "on RunPod it would have cost about" in done.stderr
+    assert "on RunPod it would have cost " in done.stderr
     status, runs = json.loads(project.inv("status", "--json").stdout), project.inv("runs").stdout.splitlines()
     assert (status["run"]["exit_code"], status["run"]["state"]) == (7, "ended")
     assert status["run"]["failure"]["title"] in done.stdout, "the log says why, as the status does"

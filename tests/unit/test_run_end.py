@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from invoke.exceptions import Exit
 
 from podtasks.flows import stopping
 from podtasks.flows.follow import Outcome
@@ -40,6 +42,27 @@ def test_outputs_are_spoken_of_only_where_there_can_be_any(
 
 def test_follow_knows_when_nothing_was_trained() -> None:
     assert Outcome(1, "environment failed").never_trained and not Outcome(1, "failed").never_trained
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"),
+    [
+        (Outcome(1, "environment failed"), "nothing was trained: mend what the log names"),
+        (Outcome(1, "failed"), "goes on from the newest checkpoint, if one was written"),
+    ],
+)
+def test_resuming_is_promised_only_where_there_can_be_a_checkpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, says: str
+) -> None:
+    train = importlib.import_module("podtasks.tasks.train")  # the name in podtasks.tasks is the task
+    for name, answer in (("watch_run", outcome), ("tell_pod_end", None), ("_tell_cost", None)):
+        monkeypatch.setattr(train, name, lambda *_, answer=answer: answer)
+    project: Any = SimpleNamespace(console=world.report)
+    launched: Any = None
+    with pytest.raises(Exit):
+        train._follow(project, world.cloud(), launched)
+    (note,) = world.report.notes
+    assert says in note
 
 
 def test_question_before_a_pod_that_runs_is_deleted_names_its_training() -> None:

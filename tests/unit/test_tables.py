@@ -120,6 +120,28 @@ def test_paths_are_told_apart_on_any_terminal(columns: int, titles: int) -> None
     assert all("checkpoint-" in line and ("\u2026" in line.split()[0]) == (columns == 60) for line in told[1:])
 
 
+RUNS = """
+from types import SimpleNamespace
+from podtasks.pure.run_table import describe_runs
+from podtasks.tasks.runs import _show
+records = [{"run_id": f"digits-20261123-14505{n}-38cb525-3f2{n}", "launched_at": 1.0, "config": "configs/digits.yaml",
+            "commit": "38cb525", "pod": {"gpu": "RTX 4090", "usd_per_hour": 0.69}} for n in range(2)]
+told = describe_runs(records, records[0]["run_id"], "x", 600.0)
+_show(SimpleNamespace(console=SimpleNamespace(tell=lambda text: None)), told, 20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "titles"),
+    [(35, ["run", "exit"]), (45, ["run", "exit"]), (80, ["run", "exit", "start", "took", "cost"])],
+)
+def test_runs_show_how_they_ended_on_the_narrowest_terminal(columns: int, titles: list[str]) -> None:
+    told = re.sub(r"\x1b\[[0-9;]*m", "", run_on_terminal(columns, program=RUNS)).replace("\r", "").splitlines()
+    assert told[0].split() == titles
+    assert max(map(len, told)) <= columns
+    assert told[1].split()[1] == "running" and told[1].split()[0] != told[2].split()[0]
+
+
 def test_shortened_text_says_so() -> None:
     assert "\u2026" in run_on_terminal(100)
     assert "~" in run_on_terminal(100, PYTHONIOENCODING="ascii:replace")
