@@ -78,4 +78,8 @@ def _find_here(target: Path, place: str) -> LocalCopy | None:
 def _is_here(target: Path, file: VolumeFile) -> bool:
     """Return whether a file is here as it was listed, or as a later moment had it."""
     here = _find_here(target, file.place)
-    return here is not None and (here.size_bytes == file.size_bytes or here.modified > file.modified)
+    if here is None:
+        return False
+    # The S3 API tells whole seconds: a log may have grown within the second in which it was listed.
+    has_grown = here.size_bytes > file.size_bytes and here.modified >= file.modified
+    return here.size_bytes == file.size_bytes or has_grown or here.modified > file.modified

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # The pod's check takes any folder with such a name in it for an unfinished save (remote/checkpoints.py).
 MARK = "podtasks-deleting.tmp"
+# What pipelines call a link to their best or last checkpoint. Listings show no links to folders.
+LINKS = ("final_model", "best", "best_model", "last", "latest")
 
 
 class Removal:
@@ -67,7 +70,18 @@ class Removal:
         newest = self._newest[directory]
         if newest is None or newest in {each.place for each in plan.items}:
             return "no newer one is complete any more"
-        return None
+        link = self._find_link(item.place, directory)
+        return f"{link} is a link to it, or a copy" if link else None
+
+    def _find_link(self, checkpoint: str, directory: str) -> str | None:
+        """Return what else in the output directory leads to the same file, None where nothing does."""
+        largest = max(self._volume.list_everything(checkpoint), key=lambda file: file.size_bytes, default=None)
+        if largest is None:
+            return None
+        same = {link: f"{directory}/{link}{largest.place[len(checkpoint) :]}" for link in LINKS}
+        return next(
+            (link for link, place in same.items() if self._volume.find(place) == replace(largest, place=place)), None
+        )
 
     def _directory_of(self, place: str) -> str:
         inside = [d.place for d in self._inventory.directories if place.startswith(d.place + "/")]

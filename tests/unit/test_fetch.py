@@ -210,3 +210,20 @@ def test_a_folder_that_cannot_be_used_is_an_error_of_the_fetch(run: Run, tmp_pat
         run(target=tmp_path / name)
     assert caught.value.means == "Nothing was fetched."
     assert "you may write to" in caught.value.next_step
+
+
+def test_a_log_that_grew_within_the_second_it_was_listed_in_has_arrived(
+    run: Run, volume: FakeVolume, tmp_path: Path
+) -> None:
+    download = volume.download
+
+    def grown(files: Any, target: Path, progress: Any) -> Any:  # noqa: ANN401
+        tally = download(files, target, progress)
+        log = target / "logs/current.log"
+        log.write_bytes(b"a log, and one line more")
+        os.utime(log, (WRITTEN, WRITTEN))
+        return tally
+
+    volume.download = grown  # type: ignore[method-assign]
+    assert run("logs").failures == []
+    assert (tmp_path / "fetched/logs/current.log").read_bytes() == b"a log, and one line more"

@@ -56,6 +56,11 @@ class FolderVolume:
         """Yield the files below a place."""
         return self.list_files(place)
 
+    def find(self, place: str) -> VolumeFile | None:
+        """Return one file, through links too."""
+        path = self.top / place
+        return VolumeFile(place, path.stat().st_size, path.stat().st_mtime) if path.is_file() else None
+
     def list_folder(self, place: str) -> tuple[list[str], list[VolumeFile]]:
         """Return one level; a folder without files is none."""
         folder = self.top / place
@@ -286,6 +291,16 @@ def test_checkpoint_that_became_the_newest_is_left(volume: FolderVolume, tmp_pat
     outcome = removal(volume, inventory, tmp_path).run(plan)
     assert outcome.deleted == () and len(outcome.left) == 2
     assert newest_complete(volume.top) == "checkpoint-200"
+
+
+def test_checkpoint_that_the_final_model_is_a_link_to_is_left(volume: FolderVolume, tmp_path: Path) -> None:
+    out = volume.top / "checkpoints/digits"
+    shutil.rmtree(out / "final_model")
+    (out / "final_model").symlink_to("checkpoint-100")
+    inventory = measure(volume)
+    outcome = removal(volume, inventory, tmp_path).run(plan_cleaning(inventory, Wishes(old_checkpoints=True), SEARCH))
+    assert outcome.left == (("checkpoints/digits/checkpoint-100", "final_model is a link to it, or a copy"),)
+    assert outcome.deleted == ("checkpoints/digits/checkpoint-200",)
 
 
 def test_what_cannot_be_deleted_is_named(volume: FolderVolume, tmp_path: Path) -> None:
