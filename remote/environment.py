@@ -37,6 +37,8 @@ _MISLEADING = {
     "__PYVENV_LAUNCHER__",
 }
 
+# What uv says of a package index whose certificate is from an authority that it does not know.
+_DISTRUST = b"invalid peer certificate"
 LogWrite = Callable[[bytes], object]
 
 
@@ -160,6 +162,7 @@ class _Builder:
         self._place, self._image_python, self._clone = place, image_python, clone
         self._variables, self._log_write = variables, log_write
         self._niceness = niceness
+        self._is_distrusted = False
         path = variables.get("PATH") or os.defpath
         self._uv = shutil.which("uv", path=path) or shutil.which("uv", path=os.path.dirname(image_python))
         self.python = os.path.join(place, "bin", "python")
@@ -190,11 +193,12 @@ class _Builder:
         site_packages = self._site_packages()
         if image["is_venv"]:
             _show_through(site_packages, image["places"])
+        is_installed = False
         if self._uv:
             write_shadows(find_packages(image["places"]), site_packages)
-            self._run(self._uv, "pip", "install", "--python", self.python, "-r", requirements)
+            is_installed = self._install_with_uv(self._uv, "-r", requirements)
             remove_shadows(site_packages)
-        else:
+        if not is_installed:
             self._install_with_pip("-r", requirements)
         places = image["places"]
         packages = {"places": places, "fingerprint": fingerprint(places)}
@@ -205,11 +209,10 @@ class _Builder:
         self._clear()
         self._make_venv()
         packages = stamp["packages"]
-        if self._uv:
-            self._run(self._uv, "pip", "install", "--python", self.python, *packages)
-        elif self._has_pip(self._image_python):
+        is_installed = self._uv is not None and self._install_with_uv(self._uv, *packages)
+        if not is_installed and self._has_pip(self._image_python):
             self._run(self._image_python, "-m", "pip", "--python", self.python, "install", *packages)
-        else:
+        elif not is_installed:
             self._install_with_pip(*packages)
         self._write_stamp(stamp)
 
@@ -248,6 +251,17 @@ class _Builder:
             raise EnvironmentFailure(f"The venv at {self._place} does not run.", _CANNOT_EXECUTE)
         return os.fsdecode(done.stdout[:-1])
 
+    def _install_with_uv(self, uv: str, *words: str) -> bool:
+        """Install with uv; return False where it does not trust the package index, which pip may: it asks others."""
+        try:
+            self._run(uv, "pip", "install", "--python", self.python, *words)
+        except EnvironmentFailure:
+            if not self._is_distrusted:
+                raise
+            self._log_write(b"uv does not trust the package index's certificate; pip is tried\n")
+            return False
+        return True
+
     def _install_with_pip(self, *words: str) -> None:
         """Install with the image's pip, where the venv sees it, or with Python's bundled one."""
         if not self._has_pip(self.python):
@@ -271,6 +285,7 @@ class _Builder:
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
+                self._is_distrusted |= _DISTRUST in line
                 self._log_write(line)
         if process.returncode != 0:
             name = " ".join([os.path.basename(words[0]), *words[1:3]])

@@ -186,6 +186,14 @@ PIP_NETWORK = Kind(
     "The packages could not be installed: the package index could not be reached.",
     ("Run inv train again. If it lasts, check index addresses in the requirements file and in `env`.",),
 )
+PIP_CERTIFICATE = Kind(
+    "pip",
+    "The packages could not be installed: the pod does not trust the certificate of the package index.",
+    (
+        "Put the path of a bundle with its authority into `env`: SSL_CERT_FILE (for pip also PIP_CERT).",
+        "Or set UV_NATIVE_TLS=1 in `env`: uv then trusts what the image trusts.",
+    ),
+)
 PIP_SPACE = Kind(
     "pip",
     "The packages could not be installed: the disk is full.",
@@ -305,6 +313,9 @@ NAN_METRICS = _sign(NAN_LOSS, r"['\"]?\b(?:\w+_)?loss['\"]?\s*[:=]?\s*['\"]?-?(?
 PIP_SIGNS = (
     _sign(PIP_SPACE, r"No space left on device|\[Errno 28\]|Disk quota exceeded|os error 28"),
     _sign(PIP_GIT, r"git (?:clone|fetch)\b.*(?:exit|did not run|fail)|Git operation failed|^\s*(?:stderr: )?fatal: "),
+    _sign(
+        PIP_CERTIFICATE, r"invalid peer certificate|UnknownIssuer|CERTIFICATE_VERIFY_FAILED|certificate verify failed"
+    ),
     _sign(
         PIP_NETWORK, r"name resolution|Failed to establish a new connection|Could not connect|dns error|os error 11[01]"
     ),

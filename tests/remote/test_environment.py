@@ -202,6 +202,18 @@ def test_pip_does_the_same_where_there_is_no_uv(pod: Pod) -> None:
     assert pod.seen(pod.python, "numpy") == ("2.0", True)
 
 
+def test_pip_is_tried_where_uv_does_not_trust_the_package_index(uv_pod: Pod) -> None:
+    uv = uv_pod.programs / "uv"
+    uv.unlink()
+    refusal = "echo '  Caused by: invalid peer certificate: UnknownIssuer'; exit 2"
+    uv.write_text(f'#!/bin/sh\nif [ "$1" = pip ]; then {refusal}; fi\nexec {UV} "$@"\n')
+    uv.chmod(0o755)
+    uv_pod.offer("fresh", "1.0")
+    uv_pod.write_requirements("fresh")
+    assert uv_pod.seen(uv_pod.prepared(), "fresh") == ("1.0", False)
+    assert "pip is tried" in uv_pod.log
+
+
 def test_egg_info_of_the_image_counts(uv_pod: Pod) -> None:
     (uv_pod.places / "old_style.py").write_text("version = '1.5'\n")
     egg = uv_pod.places / "old_style-1.5-py3.11.egg-info"

@@ -308,6 +308,17 @@ INSTALLATIONS = [
         "that satisfies the requirement x (from versions: none)\nERROR: No matching distribution found for x\n",
         "reached",
     ),
+    (
+        "error: Failed to fetch: `https://pypi.example/simple/numpy/`\n"
+        "  Caused by: error sending request for url\n  Caused by: invalid peer certificate: UnknownIssuer\n",
+        "certificate of the package index",
+    ),
+    (
+        "WARNING: Retrying (Retry(total=0)) after connection broken by 'SSLError(SSLCertVerificationError(1, '[SSL: "
+        "CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate'))': /simple/x/\n"
+        "ERROR: No matching distribution found for x\n",
+        "certificate of the package index",
+    ),
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n", "disk is full"),
     ("error: failed to write to file `/x`: No space left on device (os error 28)\n", "disk is full"),
     (
