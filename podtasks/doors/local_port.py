@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+import re
 import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from podtasks.pure.errors import UsageError
@@ -18,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 PORTS_TO_TRY = 100
 LISTENING = "0A"  # Linux: the state TCP_LISTEN in /proc/net/tcp
 UNKNOWN_OWNER = "another program"
+MOST_TOLD = 60
+_INTERPRETER = re.compile(r"(?:python|pypy)[\d.]*")
 
 Listener = socket.socket
 
@@ -108,10 +113,22 @@ def _has_open(descriptors: Path, wanted: set[str]) -> bool:
 
 
 def _program_name(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        words = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+        if any(words):
+            return shorten_command(words)
     try:
         return (folder / "comm").read_text(errors="replace").strip()
     except OSError:
         return UNKNOWN_OWNER
+
+
+def shorten_command(words: Sequence[str]) -> str:
+    """Return the program of a command line and what it is to do, without interpreter, folder and options."""
+    if len(words) > 1 and _INTERPRETER.fullmatch(os.path.basename(words[0])) and not words[1].startswith("-"):
+        words = words[1:]
+    plain = itertools.takewhile(lambda word: not word.startswith("-"), words[1:2])
+    return " ".join([os.path.basename(words[0]), *plain])[:MOST_TOLD]
 
 
 def _ask_lsof(port: int) -> str | None:

@@ -11,6 +11,8 @@ from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
 from podtasks.tasks.results import CLOUD_HELP
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from podtasks.doors.local_port import Listener
     from podtasks.flows.cloud import Cloud
     from podtasks.pure.pod import Pod
@@ -43,11 +45,13 @@ def tensorboard(c: Context, config: str = "", port: str = "", open: bool = False
     found = find_config(name, project.settings, project.files)
     account = project.open_existing_cloud()
     pod = _find_running(project, account)
-    with claim_port(wanted, project.console) as listener:
-        if account is not None and pod is not None:
+    if account is not None and pod is not None:
+        with claim_port(wanted, project.console) as listener:
             _show_pod(project, account, pod, found, listener, is_named=bool(name), open_page=open)
-        else:
-            _show_fetched(project, found, listener, is_named=bool(name), open_page=open)
+        return
+    folder = _find_fetched(project, found, is_named=bool(name))
+    with claim_port(wanted, project.console) as listener:
+        _show_fetched(project, folder, listener, open_page=open)
 
 
 def _find_running(project: Project, account: Cloud | None) -> Pod | None:
@@ -88,10 +92,17 @@ def _show_pod(
         project.console.tell(KEEPS_RUNNING)
 
 
-def _show_fetched(
-    project: Project, config: TrainingConfig | None, listener: Listener, *, is_named: bool, open_page: bool
-) -> None:
-    from podtasks.flows.local_board import find_fetched, show_fetched
+def _find_fetched(project: Project, config: TrainingConfig | None, *, is_named: bool) -> Path:
+    """Return the folder of fetched event files, and say that it is shown. Raises PodtasksError where there is none."""
+    from podtasks.flows.local_board import find_fetched
+
+    folder = find_fetched(project.settings, project.files, config, project.console, is_named=is_named)
+    project.console.step(f"no pod is running: TensorBoard on this machine, over what inv fetch brought: {folder}")
+    return folder
+
+
+def _show_fetched(project: Project, folder: Path, listener: Listener, *, open_page: bool) -> None:
+    from podtasks.flows.local_board import show_fetched
 
     shown: list[str] = []
 
@@ -99,8 +110,6 @@ def _show_fetched(
         shown.append(url)
         _tell_ready(project, url, open_page)
 
-    folder = find_fetched(project.settings, project.files, config, project.console, is_named=is_named)
-    project.console.step(f"no pod is running: TensorBoard on this machine, over what inv fetch brought: {folder}")
     try:
         show_fetched(folder, project.files, listener, on_ready=on_ready, report=project.console, clock=project.clock)
     except KeyboardInterrupt:

@@ -39,6 +39,10 @@ def test_owner_that_cannot_be_seen_is_another_program(tmp_path: Path, taken: int
     (tmp_path / "12/fd/3").symlink_to("socket:[4711]")
     (tmp_path / "12/comm").write_text("python3\n")
     assert local_port.find_owner(taken, tmp_path) == "python3 (process 12)"
+    (tmp_path / "12/cmdline").write_bytes(b"/x/bin/python3.11\0/x/.venv/bin/inv\0tensorboard\0--port\x006007\0")
+    assert local_port.find_owner(taken, tmp_path) == "inv tensorboard (process 12)"
+    assert local_port.shorten_command(["python3", "-m", "http.server"]) == "python3"
+    assert local_port.shorten_command(["/usr/bin/sshd", "--token", "x"]) == "sshd"
 
 
 def test_owner_is_asked_of_lsof_where_there_is_no_proc(

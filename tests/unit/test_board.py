@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from podtasks.doors import local_port
 from podtasks.doors.browser import open_page
@@ -20,6 +22,7 @@ from podtasks.pure.errors import ConfigError, PodtasksError, RemoteCommandError,
 from podtasks.pure.pod import SshEndpoint
 from podtasks.pure.settings import Settings
 from podtasks.pure.training_config import TrainingConfig
+from podtasks.tasks.board import tensorboard
 from tests.unit.fake_pod import BROKEN, OTHER_MACHINE, FakePod, FakeShell, again, refusal
 from tests.unit.fakes import STOPPED, FakeReporter, World, make_pod
 
@@ -306,3 +309,14 @@ def test_browser_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch)
     assert open_page(page)
     monkeypatch.setattr(webbrowser, "open", {page: False}.__getitem__)
     assert not open_page(page)
+
+
+def test_no_port_is_taken_where_there_is_nothing_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def claim(*_: object) -> None:
+        raise AssertionError("a port was claimed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    monkeypatch.setattr("podtasks.flows.board.claim_port", claim)
+    with pytest.raises(Exit, match="no event file to show"):
+        tensorboard(Context())
