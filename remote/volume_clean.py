@@ -68,7 +68,7 @@ def _modified(path: str) -> float:
 
 
 def is_leftover(volume: Volume, path: str, request: dict[str, Any], directories: list[str]) -> bool:
-    """Say whether a folder is what an interrupted upload left, or what a killed clean renamed where cleaning renames."""
+    """Say whether an interrupted upload left a folder, or a killed clean: renamed, and where cleaning renames."""
     if os.path.basename(path) == PARTIAL:
         return True
     if not os.path.basename(path).startswith(DELETING):

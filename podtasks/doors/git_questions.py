@@ -67,6 +67,12 @@ def dirty_paths(root: Path) -> tuple[str, ...]:
     return tuple(entry[3:] for entry in listing.split("\0") if entry)
 
 
+def has_tracked(root: Path, folder: str) -> bool:
+    """Say whether git tracks files at or below a path; nothing is tracked where there is no repository."""
+    done = try_git(root, ["ls-files", "-z", "--", folder])
+    return done.returncode == 0 and bool(done.stdout)
+
+
 def path_exists_at(root: Path, commit: str, path: str) -> bool | None:
     """Say whether `path` (relative to the root) is in `commit`.
 

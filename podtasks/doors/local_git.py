@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from podtasks.doors.git_questions import (
     current_branch,
     dirty_paths,
     find_root,
+    has_tracked,
     head_commit,
     is_contained,
     path_exists_at,
@@ -60,7 +62,13 @@ class Revision:
 
 
 def resolve_revision(
-    root: Path, code: str, branch_flag: str | None, setting_branch: str | None, repository_url: str | None
+    root: Path,
+    code: str,
+    branch_flag: str | None,
+    setting_branch: str | None,
+    repository_url: str | None,
+    *,
+    data_folders: Sequence[str] = (),
 ) -> Revision:
     """Decide which commit is trained, and on which branch the pod's clone will be.
 
@@ -70,6 +78,7 @@ def resolve_revision(
         branch_flag: `--branch`, if given.
         setting_branch: the branch of the settings.
         repository_url: where the pod clones from in `origin` mode.
+        data_folders: paths below the root that lie on the volume, and so belong into .gitignore.
 
     Raises:
         CodeError: what would be trained is not what the user sees here: uncommitted or unpushed changes,
@@ -79,13 +88,15 @@ def resolve_revision(
         require_branch_name(root, branch)
     head_commit(root)
     if code == "origin":
-        return _resolve_origin(root, branch_flag, setting_branch, repository_url)
+        return _resolve_origin(root, branch_flag, setting_branch, repository_url, data_folders)
     if code in ("local", "snapshot"):
-        return _resolve_local(root, code, branch_flag, setting_branch)
+        return _resolve_local(root, code, branch_flag, setting_branch, data_folders)
     raise CodeError(f"--code {code!r} is unknown.", next_step="--code local, snapshot or origin")
 
 
-def _resolve_local(root: Path, code: str, branch_flag: str | None, setting_branch: str | None) -> Revision:
+def _resolve_local(
+    root: Path, code: str, branch_flag: str | None, setting_branch: str | None, data_folders: Sequence[str]
+) -> Revision:
     current = current_branch(root)
     branch = branch_flag or current or setting_branch or "main"
     checked_out = branch_flag is None or branch_flag == current
@@ -100,7 +111,8 @@ def _resolve_local(root: Path, code: str, branch_flag: str | None, setting_branc
         commit = snapshot(root)
         return Revision(root, commit, branch, code, _subject(root, commit), dirty, notes)
     if checked_out:
-        _require_clean(dirty, "would not be trained", "commit them, or take them along with --code snapshot")
+        advice = _add_ignoring(root, dirty, data_folders, "commit them, or take them along with --code snapshot")
+        _require_clean(dirty, "would not be trained", advice)
         commit = head_commit(root)
     else:
         commit = _require_tip(root, branch)
@@ -109,7 +121,11 @@ def _resolve_local(root: Path, code: str, branch_flag: str | None, setting_branc
 
 
 def _resolve_origin(
-    root: Path, branch_flag: str | None, setting_branch: str | None, repository_url: str | None
+    root: Path,
+    branch_flag: str | None,
+    setting_branch: str | None,
+    repository_url: str | None,
+    data_folders: Sequence[str],
 ) -> Revision:
     if not repository_url:
         raise CodeError(
@@ -127,6 +143,7 @@ def _resolve_origin(
     dirty = dirty_paths(root)
     if current == branch:
         advice = "commit and push them, or take them along with --code snapshot"
+        advice = _add_ignoring(root, dirty, data_folders, advice)
         _require_clean(dirty, f"are not at {without_password(repository_url)}", advice)
     tip = remote_tip(repository_url, branch, root=root)
     notes = _require_pushed(root, tip, branch, repository_url) if current == branch else ()
@@ -146,6 +163,24 @@ def _require_pushed(root: Path, tip: str, branch: str, url: str) -> tuple[str, .
         return ()
     ahead = read_line(root, ["rev-list", "--count", f"{head}..{tip}"]) or "some"
     return (f"The remote branch is {ahead} commits ahead of yours; its tip {tip[:12]} is what is trained.",)
+
+
+def _add_ignoring(root: Path, dirty: tuple[str, ...], data_folders: Sequence[str], advice: str) -> str:
+    """Return the advice for uncommitted paths, those apart that hold what belongs onto the volume and not into git."""
+    paths = {path.rstrip("/") for path in dirty}
+    ignored = [
+        folder
+        for folder in data_folders
+        if any(f"{path}/".startswith(f"{folder}/") or folder.startswith(f"{path}/") for path in paths)
+        and not has_tracked(root, folder)
+    ]
+    ignored = [folder for folder in ignored if not any(folder.startswith(f"{other}/") for other in ignored)]
+    if not ignored:
+        return advice
+    named = ", ".join(f"/{folder}" for folder in ignored)
+    ignoring = f"put {named} into .gitignore: data goes to the volume by inv sync-data, not into git"
+    rest = [path for path in paths if not any(f"{path}/".startswith(f"{folder}/") for folder in ignored)]
+    return f"{ignoring}. The others: {advice}" if rest else ignoring
 
 
 def _require_clean(dirty: tuple[str, ...], fate: str, advice: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,7 +159,14 @@ def find_revision(request: TrainRequest, settings: Settings, files: ProjectFiles
             next_step=f"move tasks.py, invoke.yaml and configs/ to {root}, or give this folder its own repository "
             "with git init",
         )
-    return local_git.resolve_revision(root, settings.code_source, request.branch, settings.branch, settings.repository)
+    return local_git.resolve_revision(
+        root,
+        settings.code_source,
+        request.branch,
+        settings.branch,
+        settings.repository,
+        data_folders=[os.path.normpath(path) for path in {**settings.links, **settings.data}],
+    )
 
 
 def require_known_host(settings: Settings) -> None:

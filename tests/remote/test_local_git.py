@@ -155,6 +155,24 @@ def test_local_with_uncommitted_changes_is_refused_and_lists_them(repository: Pa
     assert "--code snapshot" in error.value.next_step
 
 
+def test_data_that_git_does_not_know_belongs_into_gitignore(repository: Path) -> None:
+    (repository / "data/audio").mkdir(parents=True)
+    (repository / "data/audio/a.wav").write_text("")
+    for folders in (["data"], ["data/audio"], ["data/audio/a.wav", "data/audio"]):
+        with pytest.raises(CodeError) as error:
+            local_git.resolve_revision(repository, "local", None, "main", None, data_folders=folders)
+        assert f"put /{folders[-1]} into .gitignore" in error.value.next_step
+        assert "inv sync-data" in error.value.next_step
+    (repository / "new.py").write_text("")
+    with pytest.raises(CodeError, match="These changes") as error:
+        local_git.resolve_revision(repository, "local", None, "main", None, data_folders=["data"])
+    assert ". The others: commit them" in error.value.next_step
+    git(repository, "add", "data")
+    with pytest.raises(CodeError) as error:
+        local_git.resolve_revision(repository, "local", None, "main", None, data_folders=["data"])
+    assert ".gitignore" not in error.value.next_step, "git tracks them already"
+
+
 def test_staged_renamed_and_strange_paths_are_dirty(repository: Path) -> None:
     git(repository, "mv", "train.py", "moved -> train.py")
     (repository / HOSTILE).write_text("")

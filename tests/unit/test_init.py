@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,17 @@ from podtasks.flows.init import write_project_files
 from podtasks.pure.settings import load_settings
 from podtasks.pure.yaml_text import load_yaml
 
+RESULTS = "/data\n/checkpoints\n/logs\n/predictions\n/fetched\n"
+
 
 def test_empty_folder_gets_every_file(tmp_path: Path) -> None:
     assert write_project_files(tmp_path) == [
         "written  tasks.py",
         "written  invoke.yaml",
         "written  .runpod.env.example",
-        "added    .runpod.env, .podtasks/ to .gitignore",
+        "added    .runpod.env, .podtasks/, /data, /checkpoints, /logs, /predictions, /fetched to .gitignore",
     ]
-    assert (tmp_path / ".gitignore").read_text() == ".runpod.env\n.podtasks/\n"
+    assert (tmp_path / ".gitignore").read_text() == ".runpod.env\n.podtasks/\n" + RESULTS
     assert "from podtasks import ns" in (tmp_path / "tasks.py").read_text()
     assert not (tmp_path / ".runpod.env").exists(), "the user's own file is the user's to make"
 
@@ -66,4 +69,16 @@ def test_files_there_are_stay_as_they_are(tmp_path: Path) -> None:
 def test_gitignore_gets_only_what_it_lacks(tmp_path: Path, before: str, after: str) -> None:
     (tmp_path / ".gitignore").write_bytes(before.encode())
     write_project_files(tmp_path)
-    assert (tmp_path / ".gitignore").read_bytes().decode() == after
+    assert (tmp_path / ".gitignore").read_bytes().decode() == after + RESULTS
+
+
+def test_folders_that_are_ignored_or_in_git_already_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text(".runpod.env\n.podtasks/\ndata/\n/logs/\npredictions\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/loader.py").touch()
+    for words in (["init", "-q"], ["add", "checkpoints"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert write_project_files(tmp_path)[3:] == [
+        "added    /fetched to .gitignore",
+        "left out /checkpoints of .gitignore: git tracks files there",
+    ]

@@ -87,8 +87,11 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
     check.api.on("list_network_volumes", [VOLUME]).on(SECURE, [RTX_4090, A100]).on("list_pods", [])
     check.api.on("list_offers 1 - secure", [RTX_4090, A100]).on("list_offers 1 EU-RO-1 community", [RTX_4090, A100])
 
-    def resolve(root: Path, code: str, branch: str | None, setting: str | None, url: str | None) -> Revision:
+    def resolve(
+        root: Path, code: str, branch: str | None, setting: str | None, url: str | None, *, data_folders: list[str]
+    ) -> Revision:
         assert (root, code, setting, url) == (tmp_path, "local", "main", None)
+        assert "data/audio_0" in data_folders
         assert branch == check.request.branch
         if isinstance(check.revision, Revision):
             return check.revision
