@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podtasks.pure.amounts import format_bytes, format_count, format_usd
+from podtasks.pure.amounts import format_bytes, format_count, format_files, format_usd
 from podtasks.pure.cleaning import CleaningPlan, Item
 from podtasks.pure.costs import Storage
 from podtasks.pure.pod import NetworkVolume
-from podtasks.pure.storage import Amount, Inventory, OutputDirectory, Search
+from podtasks.pure.storage import Amount, Inventory, OutputDirectory, Search, describe_leftover
 
 KINDS = {
     "checkpoints": "checkpoints",
@@ -70,7 +70,7 @@ def _list_inside(inventory: Inventory, search: Search, top: str) -> Iterator[Row
             yield Row(f"{place}/", inventory.amount(place), caches[place])
     for place in inventory.leftovers:
         if place.split("/")[0] == top:
-            yield Row(f"{place}/", inventory.amount(place), "left by a clean that did not get to its end")
+            yield Row(f"{place}/", inventory.amount(place), describe_leftover(place))
 
 
 def _list_directory(inventory: Inventory, directory: OutputDirectory) -> Iterator[Row]:
@@ -92,7 +92,7 @@ def _list_directory(inventory: Inventory, directory: OutputDirectory) -> Iterato
 
 def describe_total(inventory: Inventory, volume: NetworkVolume | None) -> list[str]:
     """Return how full the volume is, and what it costs."""
-    used = f"{format_bytes(inventory.used.size_bytes)} in {format_count(inventory.used.files)} files"
+    used = f"{format_bytes(inventory.used.size_bytes)} in {format_files(inventory.used.files)}"
     if volume is None:
         return [f"total: {used}"]
     return [
