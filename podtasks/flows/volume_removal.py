@@ -16,13 +16,14 @@ from podtasks.flows.checkpoint_choice import TRAINER_STATE, choose_by_s3
 from podtasks.pure.cleaning import CleaningPlan, Item
 from podtasks.pure.storage import Inventory, Search
 from podtasks.pure.storage_text import Outcome
-from podtasks.pure.transfer import LocalFile
+from podtasks.pure.transfer import LocalFile, VolumeFile
 
 if TYPE_CHECKING:
     from podtasks.doors.s3 import S3Volume
 
 # The pod's check takes any folder with such a name in it for an unfinished save (remote/checkpoints.py).
 MARK = "podtasks-deleting.tmp"
+COMPARED_BYTES = 1 << 20
 # What pipelines call a link to their best or last checkpoint. Listings show no links to folders.
 LINKS = ("final_model", "best", "best_model", "last", "latest")
 
@@ -79,9 +80,13 @@ class Removal:
         if largest is None:
             return None
         same = {link: f"{directory}/{link}{largest.place[len(checkpoint) :]}" for link in LINKS}
-        return next(
-            (link for link, place in same.items() if self._volume.find(place) == replace(largest, place=place)), None
-        )
+        return next((link for link, place in same.items() if self._is_same(largest, place)), None)
+
+    def _is_same(self, file: VolumeFile, place: str) -> bool:
+        """Return whether a place shows this very file. Times are whole seconds there, so the content counts as well."""
+        if self._volume.find(place) != replace(file, place=place):
+            return False
+        return self._volume.read_end(place, COMPARED_BYTES) == self._volume.read_end(file.place, COMPARED_BYTES)
 
     def _directory_of(self, place: str) -> str:
         inside = [d.place for d in self._inventory.directories if place.startswith(d.place + "/")]

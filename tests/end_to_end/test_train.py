@@ -86,7 +86,8 @@ def test_failing_script_gives_its_exit_code_and_stops_the_pod(project: TrainingP
     status, runs = json.loads(project.inv("status", "--json").stdout), project.inv("runs").stdout.splitlines()
     assert (status["run"]["exit_code"], status["run"]["state"]) == (7, "ended")
     assert status["run"]["failure"]["title"] in done.stdout, "the log says why, as the status does"
-    assert re.split(" {2,}", runs[1])[3:5] == ["7", status["run"]["failure"]["title"]]
+    row = re.split(" {2,}", runs[1])
+    assert (row[1], row[5]) == ("7", status["run"]["failure"]["title"])
 
 
 def test_no_follow_returns_while_training_goes_on(project: TrainingProject) -> None:

@@ -83,6 +83,11 @@ class FolderVolume:
         self.read_bytes += len(data)
         return data
 
+    def read_end(self, place: str, size_bytes: int) -> bytes | None:
+        """Return the end of a file."""
+        path = self.top / place
+        return path.read_bytes()[-size_bytes:] if path.is_file() else None
+
     def read_many(self, places: Iterable[str]) -> dict[str, bytes | None]:
         """Return many files."""
         return {place: self.read(place) for place in places}
@@ -301,6 +306,17 @@ def test_checkpoint_that_the_final_model_is_a_link_to_is_left(volume: FolderVolu
     outcome = removal(volume, inventory, tmp_path).run(plan_cleaning(inventory, Wishes(old_checkpoints=True), SEARCH))
     assert outcome.left == (("checkpoints/digits/checkpoint-100", "final_model is a link to it, or a copy"),)
     assert outcome.deleted == ("checkpoints/digits/checkpoint-200",)
+
+
+def test_final_model_of_the_same_size_and_second_keeps_no_checkpoint(volume: FolderVolume, tmp_path: Path) -> None:
+    out = volume.top / "checkpoints/digits"
+    weights = out / "checkpoint-100/model.safetensors"
+    other = out / "final_model/model.safetensors"
+    other.write_bytes(bytes(reversed(weights.read_bytes())))
+    os.utime(other, ns=(weights.stat().st_mtime_ns,) * 2)
+    inventory = measure(volume)
+    outcome = removal(volume, inventory, tmp_path).run(plan_cleaning(inventory, Wishes(old_checkpoints=True), SEARCH))
+    assert outcome.left == ()
 
 
 def test_what_cannot_be_deleted_is_named(volume: FolderVolume, tmp_path: Path) -> None:
