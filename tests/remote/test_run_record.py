@@ -17,6 +17,7 @@ import pytest
 from tests.remote.fake_pod import REMOTE, is_running, wait_until
 
 WHY_LAST = b"WHY: The training ended with exit code 1.\n  | last\nTRY: inv logs shows it all.\n"
+WHY_SILENT = b"WHY: The training ended with exit code 1 and said nothing of why.\nTRY: inv logs shows it all.\n"
 WHY_ASKED = b"WHY: It was asked to end.\nTRY: inv train again resumes from the newest complete checkpoint.\n"
 
 
@@ -59,7 +60,7 @@ def output_log(run_dir: str) -> bytes:
         (b"last", 1, "failed", b"last\n" + WHY_LAST + b"EXIT_CODE=1\n"),
         (b"50%\r60%\r", 0, "finished", b"50%\r60%\r\nEXIT_CODE=0\n"),
         (b"\xff\xfe\n", 143, "user", b"\xff\xfe\n" + WHY_ASKED + b"ENDED: user\nEXIT_CODE=143\n"),
-        (b"", 1, "two\nlines", b"WHY: The training ended with exit code 1 and said nothing of why.\nTRY: inv logs shows it all.\nENDED: two\\nlines\nEXIT_CODE=1\n"),
+        (b"", 1, "two\nlines", WHY_SILENT + b"ENDED: two\\nlines\nEXIT_CODE=1\n"),
     ],
 )
 def test_finish_writes_the_footer_on_a_fresh_line(
