@@ -298,7 +298,7 @@ INSTALLATIONS = [
         "conflict",
     ),
     (
-        "error: Failed to fetch: `https://pypi.org/simple/numpy/`\n  Caused by: error sending request for url\n"
+        "error: Failed to fetch: `https://index.example/simple/numpy/`\n  Caused by: error sending request for url\n"
         "  Caused by: dns error: failed to lookup address information: Temporary failure in name resolution\n",
         "reached",
     ),
