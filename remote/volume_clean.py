@@ -40,8 +40,9 @@ def list_logs(volume: Volume, live_run: str | None) -> list[dict[str, Any]]:
         path = os.path.relpath(os.path.join(run_dir, "output.log"), volume.top)
         size_bytes = _size(volume, path)
         if size_bytes is not None:
-            is_live = os.path.basename(run_dir) == live_run or not run_record.has_ended(run_record.read(run_dir))
-            found.append((_modified(record_path), path, size_bytes, "its run goes on" if is_live else None))
+            record = run_record.read(run_dir)
+            is_live = os.path.basename(run_dir) == live_run or not run_record.has_ended(record)
+            found.append((_launched(record, record_path), path, size_bytes, "its run goes on" if is_live else None))
     runs = [{"path": p, "size_bytes": s, "keep": k, "is_part": False} for _, p, s, k in sorted(found, reverse=True)]
     return runs + _list_parts(volume, live_run)
 
@@ -60,7 +61,11 @@ def _size(volume: Volume, path: str) -> int | None:
     return os.path.getsize(absolute) if volume.is_straight(path) and os.path.isfile(absolute) else None
 
 
-def _modified(path: str) -> float:
+def _launched(record: dict[str, Any], path: str) -> float:
+    """Return when a run was launched; of a broken record, when it was written."""
+    launched_at = record.get("launched_at")
+    if isinstance(launched_at, (int, float)):
+        return float(launched_at)
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -20,6 +20,8 @@ PLAIN_BAR_COLUMNS = 40
 GAP = 2
 # A shortened text below this says nothing any more.
 LEAST_SHRUNK = 12
+# And a name below this, which is shortened that far only when nothing else is left.
+LEAST_NAME = 7
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,11 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
     if sys.stdout.isatty():
         from podtasks.doors.rich_terminal import print_table
 
-        fit = _fit(columns, cleaned, shutil.get_terminal_size().columns)
+        width = shutil.get_terminal_size().columns
+        fit = _fit(columns, cleaned, width)
+        if _whole_width(fit) > width:
+            _write_records(columns, cleaned, width)
+            return
         told = [(columns[n].title, columns[n].align, columns[n].may_shrink) for n in fit]
         short = [[_shorten(row[n], width, columns[n]) for n, width in fit.items()] for row in cleaned]
         print_table(told, short, marked)
@@ -61,6 +67,14 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, mar
         cells = zip(row, widths, columns, strict=True)
         line = "  ".join(f"{text:>{width}}" if c.align == "right" else f"{text:<{width}}" for text, width, c in cells)
         write_result(line.rstrip())
+
+
+def _write_records(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> None:
+    """Print each row as lines of title and text: half a number would be a wrong one."""
+    titles = max(len(column.title) for column in columns)
+    for row in rows:
+        for column, text in zip(columns, row, strict=True):
+            write_result(wrap(f"{column.title:<{titles}}  {text}", width))
 
 
 def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
@@ -74,7 +88,8 @@ def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -
             fit.pop(number)
             least.pop(number, None)
     _shrink(fit, least, width)
-    _shrink(fit, {n: min(fit[n], LEAST_SHRUNK) for n in fit if columns[n].keeps_ends}, width)
+    for least_name in (LEAST_SHRUNK, LEAST_NAME):
+        _shrink(fit, {n: min(fit[n], least_name) for n in fit if columns[n].keeps_ends}, width)
     return fit
 
 

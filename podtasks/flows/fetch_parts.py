@@ -35,8 +35,8 @@ class Fetched:
 
     def count_here(self, part: Part) -> tuple[int, int]:
         """Return how many files and bytes of a part are here, as this machine's disk tells."""
-        here = [file for file in part.files if _is_here(self.target, file)]
-        return len(here), sum(file.size_bytes for file in here)
+        copies = [_find_here(self.target, file.place) for file in part.files if _is_here(self.target, file)]
+        return len(copies), sum(copy.size_bytes for copy in copies if copy)
 
 
 def plan_parts(found: Sequence[tuple[str, list[VolumeFile]]], target: Path, overwrite: bool) -> list[Part]:

@@ -17,6 +17,8 @@ def describe_tally(done: str, tally: Tally, there_before: str, elapsed_s: float)
     if not (tally.sent_files or tally.failures) and tally.skipped_files:
         whole = f"all {format_files(tally.skipped_files)} are" if tally.skipped_files > 1 else "the one file is"
         return f"nothing to {VERBS[done]}: {whole} {there_before} already"
+    if not (tally.sent_files or tally.failures or tally.skipped_files):
+        return f"nothing was {done}"
     rate = format_bytes(tally.sent_bytes / elapsed_s if elapsed_s > 0 else 0)
     return (
         f"{done} {format_files(tally.sent_files)}, {format_bytes(tally.sent_bytes)} ({rate}/s); "

@@ -227,3 +227,14 @@ def test_a_log_that_grew_within_the_second_it_was_listed_in_has_arrived(
     volume.download = grown  # type: ignore[method-assign]
     assert run("logs").failures == []
     assert (tmp_path / "fetched/logs/current.log").read_bytes() == b"a log, and one line more"
+
+
+def test_a_newer_file_that_is_kept_is_counted_as_it_is_here(run: Run, volume: FakeVolume, tmp_path: Path) -> None:
+    del volume
+    run("logs")
+    log = tmp_path / "fetched/logs/current.log"
+    log.write_bytes(b"a log, changed by hand here")
+    os.utime(log, (WRITTEN + 60, WRITTEN + 60))
+    fetched = run("logs/current.log")
+    (part,) = fetched.parts
+    assert fetched.count_here(part) == (1, len(b"a log, changed by hand here"))

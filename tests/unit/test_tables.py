@@ -120,6 +120,22 @@ def test_paths_are_told_apart_on_any_terminal(columns: int, titles: int) -> None
     assert all("checkpoint-" in line and ("\u2026" in line.split()[0]) == (columns == 60) for line in told[1:])
 
 
+NUMBERS = """
+from podtasks.doors.tables import Column, write_table
+columns = [Column("local", keeps_ends=True), Column("volume", keeps_ends=True)]
+columns += [Column(title, "right") for title in ("files here", "files there", "bytes here", "bytes there")]
+write_table(columns, [["/mnt/big/data/audio_0", "/workspace/data/audio_0", "1", "1", *["3,300,000,024"] * 2]])
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 60, 72, 80, 120])
+def test_numbers_are_whole_on_any_terminal(columns: int) -> None:
+    told = re.sub(r"\x1b\[[0-9;]*m", "", run_on_terminal(columns, program=NUMBERS)).replace("\r", "")
+    assert max(map(len, told.splitlines())) <= columns
+    assert told.count("3,300,000,024") == 2
+    assert all(title in told for title in ("files here", "files there", "bytes here", "bytes there"))
+
+
 RUNS = """
 from types import SimpleNamespace
 from podtasks.pure.run_table import describe_runs

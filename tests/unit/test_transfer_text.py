@@ -17,7 +17,8 @@ from podtasks.tasks.data import sync_data
 def test_one_line_tells_what_was_copied_how_fast_and_what_was_there() -> None:
     tally = Tally(sent_files=2, sent_bytes=4000, skipped_files=1000)
     assert describe_tally("sent", tally, "there", 2.0) == "sent 2 files, 4 kB (2 kB/s); 1,000 were there already"
-    assert "(0 B/s)" in describe_tally("fetched", Tally(), "here", 0.0)
+    assert "(0 B/s)" in describe_tally("sent", Tally(failures=[("a", "no")]), "there", 0.0)
+    assert describe_tally("fetched", Tally(), "here", 0.0) == "nothing was fetched"
     one = Tally(sent_files=1, sent_bytes=5, skipped_files=1)
     assert describe_tally("fetched", one, "here", 1.0) == "fetched 1 file, 5 B (5 B/s); 1 was here already"
 

@@ -308,6 +308,14 @@ def test_checkpoint_that_the_final_model_is_a_link_to_is_left(volume: FolderVolu
     assert outcome.deleted == ("checkpoints/digits/checkpoint-200",)
 
 
+def test_logs_are_as_new_as_their_runs_were_launched(volume: FolderVolume) -> None:
+    oldest = volume.top / "runs/digits-00/run.json"
+    oldest.write_text(json.dumps({**json.loads(oldest.read_text()), "launched_at": 2_000_000.0}))
+    os.utime(oldest, (1, 1))
+    plan = plan_cleaning(measure(volume), Wishes(logs=True), SEARCH)
+    assert [item.place for item in plan.items] == ["runs/digits-01/output.log", "runs/digits-02/output.log"][::-1]
+
+
 def test_final_model_of_the_same_size_and_second_keeps_no_checkpoint(volume: FolderVolume, tmp_path: Path) -> None:
     out = volume.top / "checkpoints/digits"
     weights = out / "checkpoint-100/model.safetensors"
