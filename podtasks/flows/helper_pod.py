@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from podtasks.flows import cpu_pod
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import connect
 from podtasks.flows.cpu_pod import describe_offer
+from podtasks.flows.findings import Findings
 from podtasks.flows.own_pods import find_pod, list_helper_pods
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import require_guarded
@@ -84,12 +86,21 @@ def borrow_pod(
 
 
 def terminate_helpers(cloud: Cloud, project: str, report: Reporter) -> int:
-    """Delete the CPU pods that copy this project's files; return how many there were."""
+    """Delete the CPU pods that copy this project's files, each even if another would not go; return how many.
+
+    Raises what kept any from being deleted.
+    """
     found = list_helper_pods(cloud, project)
+    findings = Findings()
     for pod in found:
-        cloud.api.terminate_pod(pod.id)
-        report.step(f"the CPU pod {pod.id}, which copied files, is deleted; nothing of it is billed any more")
+        findings.check(functools.partial(_terminate_helper, cloud, pod, report))
+    findings.raise_any()
     return len(found)
+
+
+def _terminate_helper(cloud: Cloud, pod: Pod, report: Reporter) -> None:
+    cloud.api.terminate_pod(pod.id)
+    report.step(f"the CPU pod {pod.id}, which copied files, is deleted; nothing of it is billed any more")
 
 
 @contextlib.contextmanager

@@ -16,20 +16,24 @@ from podtasks.tasks.results import CLOUD_HELP
 def stop(c: Context, now: bool = False, cloud: str = "") -> None:
     """End the run and stop the pod; delete a CPU pod that copies files. What is on the volume stays."""
     from podtasks.flows.control import stop as stop_flow
+    from podtasks.flows.findings import Findings
     from podtasks.flows.helper_pod import terminate_helpers
 
     project = open_project(c, {"cloud": cloud})
     account = project.open_existing_cloud()
     if account is None:
         return
+    findings = Findings()
     try:
-        pod = stop_flow(
-            account,
-            project.settings.project,
-            project.console,
-            project.clock,
-            now=now,
-            grace_s=project.settings.stop_grace_s,
+        pod = findings.check(
+            lambda: stop_flow(
+                account,
+                project.settings.project,
+                project.console,
+                project.clock,
+                now=now,
+                grace_s=project.settings.stop_grace_s,
+            )
         )
     except KeyboardInterrupt:
         raise Exit(
@@ -37,7 +41,8 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
             code=INTERRUPTED,
         ) from None
     finally:
-        helpers = terminate_helpers(account, project.settings.project, project.console)
+        helpers = findings.check(lambda: terminate_helpers(account, project.settings.project, project.console))
+    findings.raise_any()
     if pod is None and not helpers:
         project.console.tell("no pod of this project is running; nothing is billed but storage")
 

@@ -322,3 +322,11 @@ def test_all_cpu_pods_of_the_project_are_deleted_and_no_others(world: World) -> 
     world.api.on("terminate_pod a", None).on("terminate_pod b", None)
     assert terminate_helpers(world.cloud(), "demo", world.report) == 2
     assert world.api.orders() == ["terminate_pod a", "terminate_pod b"]
+
+
+def test_cpu_pod_that_cannot_be_deleted_keeps_no_other(world: World) -> None:
+    world.api.on("list_pods", [make_helper("b"), make_helper("a")])
+    world.api.on("terminate_pod a", ApiError("no answer", next_step="x")).on("terminate_pod b", None)
+    with pytest.raises(ApiError, match="no answer"):
+        terminate_helpers(world.cloud(), "demo", world.report)
+    assert world.api.orders() == ["terminate_pod a", "terminate_pod b"]
