@@ -79,6 +79,7 @@ def holder_text(status: dict[str, Any]) -> str:
 def keep_notification(request: dict[str, Any], notes: list[str]) -> None:
     """Take what is to be notified out of the request, which becomes the record; it is kept on the container disk."""
     target = request.pop("notify", None)
+    request.pop("secrets", None)
     try:
         notifications.keep(str(request["run_id"]), target)
     except OSError as error:

@@ -20,6 +20,7 @@ from podtasks.pure.errors import CodeError, ConfigError, UsageError
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod_path import is_inside
 from podtasks.pure.run import Launch, build_run_id, build_words
+from podtasks.pure.setting_types import keep_s
 from podtasks.pure.settings import Settings
 from podtasks.pure.training_config import (
     TrainingConfig,
@@ -135,6 +136,10 @@ def build_launch(
         max_hours=settings.max_hours,
         stop_grace_s=settings.stop_grace_s,
         notify=settings.notify,
+        max_cost_usd=settings.max_cost_usd,
+        keep_failed_s=keep_s(settings.on_failure),
+        stall_minutes=settings.stall_minutes,
+        on_stall=settings.on_stall,
     )
 
 

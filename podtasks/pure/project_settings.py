@@ -25,6 +25,7 @@ from podtasks.pure.setting_types import (
     MountPath,
     Notify,
     Number,
+    OnFailure,
     Ports,
     ProjectName,
     RelativePath,
@@ -32,6 +33,7 @@ from podtasks.pure.setting_types import (
     RequiredDottedKeys,
     RequiredText,
     ResumeArgs,
+    SecretNames,
     Text,
     WholeNumber,
     Words,
@@ -221,6 +223,36 @@ class Settings(BaseModel):
         default="stop",
         description="What happens to the pod when the run ends: `stop`, `terminate` (only with a network "
         "volume) or `keep` (it goes on billing until `max_hours`).",
+    )
+    max_cost_usd: Number | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="Most US dollars that a training may cost, with its restarts, at its pod's price; then it is "
+        "ended and the pod stopped. `null`: no limit but `max_hours`.",
+    )
+    max_restarts: WholeNumber = Field(
+        default=10, ge=0, le=1000, description="How often `--until-done` starts a training again."
+    )
+    stall_minutes: Number = Field(
+        default=30,
+        ge=0,
+        le=100_000,
+        description="Minutes without a byte of log and without GPU use after which a training counts as stalled; "
+        "0: never.",
+    )
+    on_stall: Literal["notify", "stop"] = Field(
+        default="notify", description="What follows a stall: a notification, or also the end of the run."
+    )
+    on_failure: OnFailure = Field(
+        default="stop",
+        description="What becomes of the pod when the training fails: `stop`, or `keep-for:30m` (s, m or h, 24h at "
+        "most) for a look at it before it stops.",
+    )
+    secrets: SecretNames = Field(
+        default=(),
+        description="Variables for the training that nobody else may see, such as HF_TOKEN: their names. The values "
+        "come from your environment or .runpod.env and lie in the pod's memory and container disk only.",
     )
     stop_grace_s: Number = Field(
         default=30, ge=0, le=3600, description="Seconds the training gets to end by itself before it is killed."

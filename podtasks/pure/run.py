@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from podtasks.pure.chain import Chain
 from podtasks.pure.pod import Pod
 from podtasks.pure.shell import split_args
 
@@ -35,6 +36,13 @@ class Launch:
         resume_args: shell words that tell the script to resume; `{checkpoint}` stands for the path.
         max_hours: how long the run may take before the pod is stopped.
         notify: the address or shell command that hears of the run's end, which may be secret.
+        max_cost_usd: how much the run may cost at its pod's price, None for no limit.
+        keep_failed_s: how long the pod is kept after a failure.
+        stall_minutes: after how long without log and GPU use the run counts as stalled; 0 for never.
+        on_stall: what follows then, `notify` or `stop`.
+        secrets: variables for the training that are written to the container disk only.
+        chain: what it knows of the runs before it, where it is to be kept going until it is done.
+        after_run: the id of the run that must still be the newest on the volume; None: any may be.
     """
 
     run_id: str
@@ -62,6 +70,13 @@ class Launch:
     stop_grace_s: float
     logging_dir: str | None = None
     notify: str | None = field(default=None, repr=False)
+    max_cost_usd: float | None = None
+    keep_failed_s: float = 0.0
+    stall_minutes: float = 0.0
+    on_stall: str = "notify"
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    chain: Chain | None = None
+    after_run: str | None = None
 
 
 def build_run_id(config: str, commit: str, now: datetime.datetime) -> str:
@@ -117,6 +132,13 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "token": token,
         "notify": launch.notify,
         "volume": launch.volume,
+        "max_cost_usd": launch.max_cost_usd,
+        "keep_failed_s": launch.keep_failed_s,
+        "stall_minutes": launch.stall_minutes,
+        "on_stall": launch.on_stall,
+        "secrets": dict(launch.secrets),
+        "chain": None if launch.chain is None else launch.chain.to_json(),
+        "after_run": launch.after_run,
     }
 
 

@@ -24,6 +24,10 @@ IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*")
 GPU_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/()+-]*")
 CPU_INSTANCE = re.compile(r"[a-z][a-z0-9]*-[1-9][0-9]*-[1-9][0-9]*")
 NOTIFY_URL = re.compile(r"https://[^\s@]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/\S*)?")
+ON_FAILURE = re.compile(r"stop|keep-for:([1-9][0-9]*)([smh])")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+LONGEST_KEEP_S = 24 * 3600
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DATA_CENTER = re.compile(r"[A-Z0-9]+(-[A-Z0-9]+)*")
 # git-check-ref-format: what a branch name must not hold.
 BAD_BRANCH = re.compile(r"^[-/.]|[/.]$|\.lock(/|$)|\.\.|//|/\.|@\{|[\s~^:?*\[\\\x00-\x1f\x7f]|^@$")
@@ -179,6 +183,30 @@ def _notify(value: str) -> str:
     return value
 
 
+def keep_s(on_failure: str) -> float:
+    """Return for how many seconds a failed pod is kept for a look; 0 for `stop`. Raises ValueError."""
+    found = ON_FAILURE.fullmatch(on_failure)
+    if not found:
+        raise ValueError("must be stop, or keep-for: with a time, such as keep-for:30m")
+    seconds = int(found[1]) * SECONDS[found[2]] if found[1] else 0
+    if seconds > LONGEST_KEEP_S:
+        raise ValueError("must not keep a pod for more than 24h")
+    return float(seconds)
+
+
+def _on_failure(value: str) -> str:
+    keep_s(value)
+    return value
+
+
+def _secret_name(value: str) -> str:
+    if not VARIABLE.fullmatch(value):
+        raise ValueError("is not a variable's name")
+    if value.startswith(("RUNPOD_", "PODTASKS_")) or value in ("PUBLIC_KEY", "PATH", "HOME", "LD_PRELOAD"):
+        raise ValueError(f"{value} belongs to RunPod, podtasks or the system and is not sent to the training")
+    return value
+
+
 def _dotted_key(value: str) -> str:
     if not all(part.strip() for part in value.split(".")):
         raise ValueError("must be keys joined by dots, such as training.output_dir")
@@ -221,6 +249,12 @@ RelativePath = Annotated[str, AfterValidator(_relative_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
 LocalPath = Annotated[RequiredText, AfterValidator(_local_path)]
 Notify = Annotated[RequiredText, AfterValidator(_notify)]
+OnFailure = Annotated[RequiredText, AfterValidator(_on_failure)]
+SecretNames = Annotated[
+    tuple[Annotated[RequiredText, AfterValidator(_secret_name)], ...],
+    BeforeValidator(_split_commas),
+    AfterValidator(_unique),
+]
 CpuInstance = Annotated[
     RequiredText, matching(CPU_INSTANCE, "must be a CPU instance's id such as cpu3c-2-4: flavor, vCPUs, GB")
 ]

@@ -16,7 +16,7 @@ IDENTITY_FILE = ".runpod.env"
 DEFAULT = "default"
 PREFIX = "PODTASKS_"
 FLAG_KEYS = {"gpu": "gpu_types"}
-MAPPING_KEYS = frozenset({"env", "links"})
+MAPPING_KEYS = frozenset({"env", "links", "data"})
 NULLABLE_KEYS = frozenset(name for name, field in Settings.model_fields.items() if field.default is None) | {
     "requirements"
 }

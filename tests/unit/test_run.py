@@ -140,6 +140,13 @@ def test_request_to_launch_is_exactly_what_the_pod_expects() -> None:
         "token": "t0ken",
         "notify": "https://hooks.example/VERYSECRET",
         "volume": "/workspace",
+        "max_cost_usd": None,
+        "keep_failed_s": 0.0,
+        "stall_minutes": 0.0,
+        "on_stall": "notify",
+        "secrets": {},
+        "chain": None,
+        "after_run": None,
     }
 
 
