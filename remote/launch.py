@@ -20,6 +20,7 @@ import guard_link
 import notifications
 import run_record
 import train_session
+import training_secrets
 import volume_links
 from answer import Refused
 from guard_link import GuardGone
@@ -34,6 +35,17 @@ def main(request: dict[str, Any]) -> None:
     volume = str(request.get("volume") or volume_directory())
     train_session.require_none()
     run_record.finish_lost(volume)
+    keep_secrets(request)
+    try:
+        answer_to_give = launch(request, volume)
+    except BaseException:
+        training_secrets.forget(str(request["run_id"]))
+        raise
+    answer.give(answer_to_give)
+
+
+def launch(request: dict[str, Any], volume: str) -> dict[str, Any]:
+    """Launch the run and return the answer."""
     links = volume_links.make(request["clone"], volume, request.get("links") or {})
     archived = archive(request, links.notes)
     keep_notification(request, links.notes)
@@ -45,18 +57,16 @@ def main(request: dict[str, Any]) -> None:
         record_refusal(run_dir, refusal)
         refusal.answer["archived"] = archived
         raise
-    answer.give(
-        {
-            "run_id": record["run_id"],
-            "run_dir": run_dir,
-            "log": record["log"],
-            "log_start": record["log_start"],
-            "session": train_session.NAME,
-            "archived": archived,
-            "linked": links.linked,
-            "notes": links.notes,
-        }
-    )
+    return {
+        "run_id": record["run_id"],
+        "run_dir": run_dir,
+        "log": record["log"],
+        "log_start": record["log_start"],
+        "session": train_session.NAME,
+        "archived": archived,
+        "linked": links.linked,
+        "notes": links.notes,
+    }
 
 
 def require_lease(request: dict[str, Any]) -> None:
@@ -79,11 +89,23 @@ def holder_text(status: dict[str, Any]) -> str:
 def keep_notification(request: dict[str, Any], notes: list[str]) -> None:
     """Take what is to be notified out of the request, which becomes the record; it is kept on the container disk."""
     target = request.pop("notify", None)
-    request.pop("secrets", None)
     try:
         notifications.keep(str(request["run_id"]), target)
     except OSError as error:
         notes.append(f"nobody will be notified of this run's end: {error}")
+
+
+def keep_secrets(request: dict[str, Any]) -> None:
+    """Take the secrets out of the request, which becomes the record with their names; keep them for the supervisor.
+
+    Raise Refused when the container disk does not take them: a training must not begin without.
+    """
+    values = request.pop("secrets", None) or {}
+    request["secret_names"] = list(values)
+    try:
+        training_secrets.keep(str(request["run_id"]), values)
+    except OSError as error:
+        raise Refused("The pod's container disk does not take the secrets of this training.", str(error)) from None
 
 
 def archive(request: dict[str, Any], notes: list[str]) -> str | None:

@@ -26,6 +26,7 @@ import notifications
 import notify_text
 import run_footer
 import time_limit
+import training_secrets
 
 POD_LOST = failure.POD_LOST
 GROUP_TIMEOUT_S = 10.0
@@ -90,6 +91,7 @@ def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
     An end that was recorded before stands, except for "pod lost", which is a guess. A volume that takes
     nothing more costs the footer or the copy, not the rest.
     """
+    training_secrets.forget(os.path.basename(os.path.abspath(run_dir)))
     record = read(run_dir)
     if has_ended(record) and record.get("reason") != POD_LOST:
         return record

@@ -27,6 +27,7 @@ import run_header
 import run_record
 import stop_pod
 import training_environ
+import training_secrets
 from answer import EXIT_REFUSED
 from end_request import EndRequest, listen_to_signals
 from pod_environ import container_directory
@@ -69,6 +70,7 @@ class Supervisor:
         """Prepare the environment, run the training; return its exit code and the reason of its end."""
         command = list(self.record["command"])
         environ = training_environ.build(self.record.get("script_env") or {})
+        environ.update(training_secrets.read(str(self.record["run_id"]), self.record.get("secret_names") or []))
         if self.record.get("requirements"):
             result = os.path.join(container_directory(), "environment.result")
             exit_code = self.process.run(environment_command(self.run_dir, result), environ, "/")

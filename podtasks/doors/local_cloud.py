@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,10 @@ def find(state_folder: Path) -> LocalCloud | None:
     return cloud
 
 
-def start(state_folder: Path, clock: Clock) -> LocalCloud:
+def start(state_folder: Path, clock: Clock, *, hidden: Collection[str] = ()) -> LocalCloud:
     """Start the emulator on this state folder and return it once it answers.
 
+    `hidden` names the variables that it does not inherit: it outlives the command, and needs nobody's keys.
     It is a daemon of its own, which ends by itself when no pod runs and nobody calls. Raises CloudError
     with what it wrote when it does not come up.
     """
@@ -88,7 +89,7 @@ def start(state_folder: Path, clock: Clock) -> LocalCloud:
             stderr=log,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": _with_package(os.environ.get("PYTHONPATH", ""))},
+            env=_environment(hidden),
         )
 
     def look() -> LocalCloud | None:
@@ -115,6 +116,11 @@ def start(state_folder: Path, clock: Clock) -> LocalCloud:
 def shut_down(cloud: LocalCloud) -> None:
     """End the local cloud and its pods; its volumes stay on the disk."""
     cloud.ask("shutdown", {"pods": "stop"})
+
+
+def _environment(hidden: Collection[str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    return {**kept, "PYTHONPATH": _with_package(os.environ.get("PYTHONPATH", ""))}
 
 
 def _with_package(python_path: str) -> str:

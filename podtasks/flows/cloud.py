@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from podtasks.doors.project_files import ProjectFiles, read_identity, write_iden
 from podtasks.doors.runpod_rest import RunPodRest
 from podtasks.doors.runpod_sdk import RunPodSdk
 from podtasks.pure.errors import SettingsError
+from podtasks.pure.identity import IDENTITY_KEYS
 from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Identity, Settings
 
@@ -108,7 +110,7 @@ def open_cloud(
     for a missing key, CloudError when the local cloud does not start.
     """
     if is_local(settings, identity):
-        return _open_local(files, report, clock)
+        return _open_local(files, report, clock, settings.secrets)
     return _open_runpod(identity, files, clock, to_launch, settings.data_center)
 
 
@@ -117,13 +119,15 @@ def find_local(files: ProjectFiles) -> local_cloud.LocalCloud | None:
     return local_cloud.find(local_state_folder(files))
 
 
-def start_local(files: ProjectFiles, report: Reporter, clock: Clock) -> local_cloud.LocalCloud:
-    """Return the project's local cloud, starting it unless it runs."""
+def start_local(
+    files: ProjectFiles, report: Reporter, clock: Clock, secrets: Collection[str] = ()
+) -> local_cloud.LocalCloud:
+    """Return the project's local cloud, starting it, without the variables that `secrets` names, unless it runs."""
     with files.locked("cloud"):
         running = find_local(files)
         if running is not None:
             return running
-        started = local_cloud.start(local_state_folder(files), clock)
+        started = local_cloud.start(local_state_folder(files), clock, hidden={*IDENTITY_KEYS, *secrets})
     report.step(f"local cloud started at {started.url}")
     if started.sandbox != SANDBOXED:
         report.note("this machine cannot sandbox: pods are plain processes under .podtasks/")
@@ -135,8 +139,8 @@ def local_state_folder(files: ProjectFiles) -> Path:
     return files.ensure_state_folder() / "cloud"
 
 
-def _open_local(files: ProjectFiles, report: Reporter, clock: Clock) -> Cloud:
-    running = start_local(files, report, clock)
+def _open_local(files: ProjectFiles, report: Reporter, clock: Clock, secrets: Collection[str]) -> Cloud:
+    running = start_local(files, report, clock, secrets)
     key_path = key_files.ensure_login_key(files.state_folder / "local_key")
     volume_folder = local_state_folder(files) / "volumes" / running.volume_id
     remembered = read_identity(files.local_identity_path)

@@ -30,6 +30,18 @@ def look_at_settings(effective: Effective | None) -> Iterator[Check]:
     yield fine("settings", f"read; {changed} of them set, the others by default")
     notify = effective.settings.notify
     yield fine("notify", "set: it is called when a run ends" if notify else "not set: nobody is told when a run ends")
+    if effective.settings.secrets:
+        yield from _look_at_secrets(effective)
+
+
+def _look_at_secrets(effective: Effective) -> Iterator[Check]:
+    """Yield which variables of the setting `secrets` have a value, and where it stands; never the value."""
+    try:
+        names = effective.require_secrets()
+    except PodtasksError as error:
+        yield from as_checks("secrets", error)
+    else:
+        yield fine("secrets", ", ".join(f"{name} ({effective.sources[name]})" for name in names))
 
 
 def look_at_identity_file(files: ProjectFiles, mode: int | None) -> Iterator[Check]:

@@ -6,8 +6,8 @@ import datetime
 import functools
 import os
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from podtasks.pure.errors import CodeError, ConfigError, UsageError
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod_path import is_inside
 from podtasks.pure.run import Launch, build_run_id, build_words
+from podtasks.pure.secret import Secret
 from podtasks.pure.setting_types import keep_s
 from podtasks.pure.settings import Settings
 from podtasks.pure.training_config import (
@@ -50,17 +51,20 @@ def make_plan(
     now: datetime.datetime,
     *,
     cloud_is_free: bool,
+    require_secrets: Callable[[], Mapping[str, Secret]] = dict,
 ) -> tuple[Plan, Cloud]:
     """Check what can be checked for nothing and return the plan, with the cloud it is for.
 
     `cloud_is_free` says that the cloud itself cannot be at fault, so that it need not be opened to report
-    what else is wrong. Raises every problem found at once; nothing was created.
+    what else is wrong. `require_secrets` returns what the training alone may see, or raises SettingsError.
+    Raises every problem found at once; nothing was created.
     """
     require_config_name(request.config, files)
     findings = Findings()
     config = findings.check(lambda: read_config(request.config, settings, files))
     revision = findings.check(lambda: find_revision(request, settings, files))
     findings.check(lambda: require_known_host(settings))
+    secrets = findings.check(require_secrets)
     if revision:
         check_files(findings, revision, settings)
     if config and revision:
@@ -74,7 +78,7 @@ def make_plan(
     assert config and revision and cloud and place
     if cloud.mount_path:
         settings = settings.model_copy(update={"mount_path": cloud.mount_path})
-    launch = build_launch(request, settings, config, revision, now)
+    launch = replace(build_launch(request, settings, config, revision, now), secrets=secrets or {})
     return _build_plan(settings, cloud, place, launch, revision), cloud
 
 

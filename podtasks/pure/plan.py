@@ -82,6 +82,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "outputs", launch.output_dir
     yield "checkpoint", _describe_checkpoint(launch)
     yield "command", shlex.join([launch.python, *launch.words])
+    if launch.secrets:
+        yield "secrets", f"{', '.join(launch.secrets)}: to the training alone"
     yield "ends", _describe_end(plan)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from podtasks.pure.chain import Chain
 from podtasks.pure.pod import Pod
+from podtasks.pure.secret import Secret
 from podtasks.pure.shell import split_args
 
 
@@ -74,7 +75,7 @@ class Launch:
     keep_failed_s: float = 0.0
     stall_minutes: float = 0.0
     on_stall: str = "notify"
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
     chain: Chain | None = None
     after_run: str | None = None
 
@@ -136,7 +137,7 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "keep_failed_s": launch.keep_failed_s,
         "stall_minutes": launch.stall_minutes,
         "on_stall": launch.on_stall,
-        "secrets": dict(launch.secrets),
+        "secrets": {name: value.reveal() for name, value in launch.secrets.items()},
         "chain": None if launch.chain is None else launch.chain.to_json(),
         "after_run": launch.after_run,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from podtasks.pure.errors import SettingsError
 from podtasks.pure.identity import IDENTITY_KEYS, Identity
 from podtasks.pure.project_settings import SETTING_KEYS, Settings, project_name
-from podtasks.pure.secret import MASK
+from podtasks.pure.secret import MASK, Secret
+from podtasks.pure.secret_values import find_secrets, require_secrets
 from podtasks.pure.settings_conflicts import find_conflicts
 from podtasks.pure.settings_problems import describe_problems, printable
 from podtasks.pure.settings_sources import (
@@ -24,6 +25,7 @@ from podtasks.pure.settings_sources import (
     from_flags,
     from_identity,
     from_project,
+    refuse_unknown_lines,
 )
 
 __all__ = ["Effective", "Identity", "Settings", "load_settings"]
@@ -31,6 +33,7 @@ __all__ = ["Effective", "Identity", "Settings", "load_settings"]
 ADDRESS = re.compile(r"https?://[^\s'\"]+")
 HIDDEN_KEYS = frozenset({"env", "repository", "notify"})  # whose values may hold something secret
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+MISSING = "missing"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -41,12 +44,18 @@ class Effective:
     Args:
         settings: how the project runs.
         identity: who runs it.
-        sources: for each setting (lower case) and each identity value (upper case) where it came from.
+        sources: for each setting (lower case), each identity value (upper case) and each secret where it came from.
+        secret_values: what the names in the setting `secrets` stand for, as far as they have a value.
     """
 
     settings: Settings
     identity: Identity
     sources: Mapping[str, str]
+    secret_values: Mapping[str, Secret] = field(default_factory=dict)
+
+    def require_secrets(self) -> Mapping[str, Secret]:
+        """Return the value of each name in the setting `secrets`. Raises SettingsError where one has none."""
+        return require_secrets(self.settings.secrets, self.secret_values)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return key, value as text and source of everything, secrets masked, for `inv settings`."""
@@ -59,6 +68,7 @@ class Effective:
             "notify": self.settings.notify and ADDRESS.sub(MASK, self.settings.notify),
         }
         values |= {key: getattr(self.identity, key.lower()) for key in IDENTITY_KEYS}
+        values |= {name: self.secret_values.get(name) for name in self.settings.secrets}
         return [(key, printable(_value_text(value)), self.sources[key]) for key, value in values.items()]
 
 
@@ -75,7 +85,8 @@ def load_settings(
     Args:
         project_mapping: what stands under `podtasks` in invoke.yaml; None where nothing does.
         environ: the environment; `PODTASKS_GPU_COUNT` sets gpu_count, identity values have their own names.
-        identity_mapping: what stands in .runpod.env; None where there is none.
+        identity_mapping: what stands in .runpod.env; None where there is none. Beside identity values it may hold
+            what the setting `secrets` names.
         flags: values of flags by name, with underscores: a setting's or identity value's name, or gpu.
             None means that the flag was not given.
         folder: the repository folder's name, which is the project's name unless one is set.
@@ -94,13 +105,17 @@ def load_settings(
         chosen |= layer
     settings, bad_settings = _build(Settings, SETTING_KEYS, chosen, problems)
     identity, bad_identity = _build(Identity, IDENTITY_KEYS, chosen, problems)
+    if "secrets" not in bad_settings:
+        refuse_unknown_lines(identity_mapping, settings.secrets, problems)
     for keys, text in find_conflicts(settings, identity):
         if not bad_settings.union(bad_identity).intersection(keys):
             problems.append(f"{_label(keys[0], '', chosen)}: {text}")
     if problems:
         raise _settings_error(problems)
     sources = {key: chosen[key].source if key in chosen else DEFAULT for key in SETTING_KEYS + IDENTITY_KEYS}
-    return Effective(settings, identity, sources)
+    secrets = find_secrets(settings.secrets, environ, identity_mapping)
+    sources |= {name: secrets[name][1] if name in secrets else MISSING for name in settings.secrets}
+    return Effective(settings, identity, sources, {name: value for name, (value, _) in secrets.items()})
 
 
 def _build(

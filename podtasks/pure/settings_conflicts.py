@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podtasks.pure.identity import Identity
+from podtasks.pure.identity import IDENTITY_KEYS, Identity
 from podtasks.pure.project_settings import Settings
 
 RESERVED_FOLDERS = frozenset({"runs", "logs", ".cache"})
@@ -24,7 +24,17 @@ def find_conflicts(settings: Settings, identity: Identity) -> Iterator[tuple[tup
         keys = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY")
         given, missing = keys if identity.runpod_s3_access_key else keys[::-1]
         yield (given, missing), f"{missing} is missing; the two are only good together"
+    yield from _secret_conflicts(settings)
     yield from _folder_conflicts(settings)
+
+
+def _secret_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Given the settings, yield where a secret is named that would not stay one, or is podtasks' own."""
+    for name in settings.secrets:
+        if name in settings.env:
+            yield ("secrets", "env"), f"{name} is in podtasks.env as well, which RunPod's API shows"
+        if name in IDENTITY_KEYS:
+            yield ("secrets",), f"{name} is podtasks' own and is not sent to the training"
 
 
 def _folder_conflicts(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -52,12 +52,18 @@ def from_identity(mapping: object, problems: list[str]) -> dict[str, Choice]:
     if not isinstance(mapping, Mapping):
         problems.append(f"{IDENTITY_FILE}: must hold KEY=VALUE lines")
         return {}
-    _refuse_unknown(mapping, IDENTITY_KEYS, f"{IDENTITY_FILE}: ", problems)
     given = {key: mapping[key] for key in IDENTITY_KEYS if not is_unset(mapping.get(key))}
     layer = {key: Choice(value, IDENTITY_FILE) for key, value in given.items()}
     if "GPU_TYPE" in given:
         layer["gpu_types"] = Choice(given["GPU_TYPE"], f"{IDENTITY_FILE} GPU_TYPE")
     return layer
+
+
+def refuse_unknown_lines(mapping: object, secrets: tuple[str, ...], problems: list[str]) -> None:
+    """Add to the problems what .runpod.env holds beside identity values and the values of `secrets`."""
+    if isinstance(mapping, Mapping):
+        hint = "; a variable for the training must be named in podtasks.secrets"
+        _refuse_unknown(mapping, IDENTITY_KEYS + secrets, f"{IDENTITY_FILE}: ", problems, hint)
 
 
 def from_environ(environ: Mapping[str, str], problems: list[str]) -> dict[str, Choice]:
@@ -113,9 +119,11 @@ def from_flags(flags: Mapping[str, object], problems: list[str]) -> dict[str, Ch
     return layer
 
 
-def _refuse_unknown(mapping: Mapping[object, object], known: tuple[str, ...], place: str, problems: list[str]) -> None:
+def _refuse_unknown(
+    mapping: Mapping[object, object], known: tuple[str, ...], place: str, problems: list[str], hint: str = ""
+) -> None:
     for key in mapping:
         if key not in known:
             name = key if isinstance(key, str) else type(key).__name__
             shown = name[:60] if name.isprintable() else repr(name[:60])
-            problems.append(f"{place}{shown}: unknown setting{did_you_mean(name, known)}")
+            problems.append(f"{place}{shown}: unknown setting{did_you_mean(name, known) or hint}")

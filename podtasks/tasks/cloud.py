@@ -24,7 +24,7 @@ def cloud(c: Context, action: list[str] | None = None) -> None:
 def _up(project: Project) -> None:
     from podtasks.flows.cloud import start_local
 
-    running = start_local(project.files, project.console, project.clock)
+    running = start_local(project.files, project.console, project.clock, project.settings.secrets)
     project.console.tell(f"the local cloud answers at {running.url}")
 
 

@@ -99,7 +99,15 @@ def _plan(project: Project, request: TrainRequest) -> tuple[Plan, Cloud]:
     import_in_background()
     free = project.introduce_cloud()
     now = datetime.datetime.now(datetime.timezone.utc)
-    return make_plan(request, project.settings, project.files, project.open_cloud, now, cloud_is_free=free)
+    return make_plan(
+        request,
+        project.settings,
+        project.files,
+        project.open_cloud,
+        now,
+        cloud_is_free=free,
+        require_secrets=project.effective.require_secrets,
+    )
 
 
 def _render(plan: Plan) -> str:

@@ -26,7 +26,7 @@ from podtasks.pure.errors import (
     SettingsError,
     UsageError,
 )
-from podtasks.pure.plan import Plan
+from podtasks.pure.plan import Plan, render
 from podtasks.pure.pod import NetworkVolume
 from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Settings
@@ -58,6 +58,12 @@ class Check:
     key_error: SettingsError | None = None
     opened: int = 0
     top: Path | None = None
+    secrets: dict[str, Secret] | SettingsError = field(default_factory=dict)
+
+    def require_secrets(self) -> dict[str, Secret]:
+        if isinstance(self.secrets, SettingsError):
+            raise self.secrets
+        return self.secrets
 
     def open_cloud(self) -> Cloud:
         self.opened += 1
@@ -67,7 +73,15 @@ class Check:
 
     def plan(self, *, cloud_is_free: bool = False) -> Plan:
         settings = Settings.model_validate(self.settings)
-        plan, cloud = make_plan(self.request, settings, self.files, self.open_cloud, NOW, cloud_is_free=cloud_is_free)
+        plan, cloud = make_plan(
+            self.request,
+            settings,
+            self.files,
+            self.open_cloud,
+            NOW,
+            cloud_is_free=cloud_is_free,
+            require_secrets=self.require_secrets,
+        )
         assert cloud.name == plan.cloud == "RunPod"
         assert self.api.orders() == []
         return plan
@@ -391,3 +405,20 @@ def test_fault_of_our_own_is_not_hidden_among_the_problems(check: Check) -> None
     check.revision = DIRTY
     with pytest.raises(ZeroDivisionError):
         check.plan()
+
+
+def test_secrets_go_into_the_launch_and_only_their_names_into_the_plan(check: Check) -> None:
+    check.secrets = {"HF_TOKEN": Secret("s3ntinel")}
+    plan = check.plan()
+    assert plan.launch.secrets == check.secrets
+    assert "s3ntinel" not in f"{plan!r} {render(plan)}"
+    assert "HF_TOKEN" in render(plan)
+
+
+def test_a_secret_without_a_value_is_told_with_what_else_is_wrong_before_a_cloud_is_opened(check: Check) -> None:
+    check.secrets = SettingsError("HF_TOKEN has no value.", next_step="set it")
+    check.committed = False
+    said = str(check.refusal(cloud_is_free=True))
+    assert "HF_TOKEN has no value" in said
+    assert "is not in commit" in said
+    assert check.opened == 0

@@ -221,7 +221,6 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
     )
     assert found == [
         "invoke.yaml: podtasks.gpu_cont: unknown setting; did you mean gpu_count?",
-        ".runpod.env: RUNPOD_API_KEI: unknown setting; did you mean RUNPOD_API_KEY?",
         "environment PODTASKS_WHEN_DNE: unknown setting; did you mean PODTASKS_WHEN_DONE?",
         "invoke.yaml: podtasks.container_disk_gb: must be a whole number (it is 'many')",
         "invoke.yaml: podtasks.env: 'A B' is not a variable's name; "
@@ -232,6 +231,7 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
         "invoke.yaml: podtasks.output_dir[1]: must be text (put it in quotes) (it is 3)",
         "environment PODTASKS_MAX_HOURS: must be a number (it is 'soon')",
         ".runpod.env: POD_ID: must be an id of letters, digits, dashes and underscores",
+        ".runpod.env: RUNPOD_API_KEI: unknown setting; did you mean RUNPOD_API_KEY?",
     ]
 
 
