@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from heapq import merge
+from itertools import takewhile
 from typing import Any
 
 _KEPT = 10_000
@@ -33,9 +34,14 @@ class CallLog:
         """Log a call of the S3 API, such as "s3:PutObject"."""
         self._s3_calls.append(_call(operation, key, status, fault, error))
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return the calls."""
-        return list(merge(self._calls, self._s3_calls, key=lambda call: float(call["time"])))
+    def read(self, after: float = 0.0) -> list[dict[str, Any]]:
+        """Return the calls made after a time, in epoch seconds."""
+        return list(merge(_newer(self._calls, after), _newer(self._s3_calls, after), key=lambda call: float(call["time"])))
+
+
+def _newer(calls: deque[dict[str, Any]], after: float) -> list[dict[str, Any]]:
+    found = list(takewhile(lambda call: float(call["time"]) > after, reversed(calls)))
+    return found[::-1]
 
 
 def _call(operation: str, key: str, status: int, fault: str | None, error: str | None) -> dict[str, Any]:

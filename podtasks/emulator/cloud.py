@@ -23,9 +23,10 @@ from podtasks.emulator.errors import (
 from podtasks.emulator.files import read_json, write_json
 from podtasks.emulator.host import Host
 from podtasks.emulator.layout import Layout
+from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod, PodOrder
-from podtasks.emulator.public_ports import choose_ports
-from podtasks.emulator.sandbox import Sandbox
+from podtasks.emulator.public_ports import choose_port, choose_ports
+from podtasks.emulator.sandbox import Sandbox, is_port_free
 from podtasks.emulator.stock import Stock
 
 _REMOVED_PODS_KEPT = 200
@@ -224,6 +225,25 @@ class Cloud:
             self._end(pod, "Exited by Runpod", 0.0)
         return pod
 
+    def disturb_network(self, pod_id: str, trouble: NetworkTrouble) -> Pod:
+        """Disturb the network in front of a pod's sshd.
+
+        Raises:
+            PodNotFoundError: there is none.
+            InputError: it has no relay.
+        """
+        pod = self.get_pod(pod_id, "disturb")
+        relay = self.host.relay(pod)
+        if relay is None:
+            raise InputError("the pod has no relay: turn the dial relay before it starts")
+        trouble.strike(relay)
+        if trouble.new_port:
+            port = self._new_port()
+            relay.move(port)
+            pod.public_ports[22] = port
+            self._touched()
+        return pod
+
     async def stop_all(self) -> None:
         """Stop every pod and wait until nothing of them runs."""
         for pod in self.listed():
@@ -274,7 +294,8 @@ class Cloud:
         pod.gpu_count, pod.usd_per_hour = count, round(per_gpu * count, 4)
 
     def _begin(self, pod: Pod, text: str, now: float) -> None:
-        pod.begin(now, self._new_ports(pod))
+        public_ports, inner_ssh_port = self._new_ports(pod)
+        pod.begin(now, public_ports, inner_ssh_port)
         pod.last_status_change = dated(text, now)
         self._touched()
         self.host.begin(pod)
@@ -287,6 +308,8 @@ class Cloud:
 
     def _take_over(self, pod: Pod) -> None:
         if pod.desired == RUNNING or pod.container is not None:
+            if pod.inner_ssh_port is not None and not is_port_free(pod.public_ports[22], LOOPBACK):
+                pod.public_ports[22] = self._new_port()
             self.host.attach(pod)
         if pod.is_terminating:
             self._remove_when_ended(pod)
@@ -309,9 +332,16 @@ class Cloud:
         for pod in removed[:-_REMOVED_PODS_KEPT]:
             del self.pods[pod.id]
 
-    def _new_ports(self, pod: Pod) -> dict[int, int]:
-        taken = {port for other in self.listed() for port in other.public_ports.values()}
-        return choose_ports(pod.order, taken)
+    def _new_ports(self, pod: Pod) -> tuple[dict[int, int], int | None]:
+        public_ports = choose_ports(pod.order, self._taken_ports())
+        inner = self._new_port(*public_ports.values()) if self.dials.relay else None
+        return public_ports, inner
+
+    def _new_port(self, *chosen: int) -> int:
+        return choose_port({*self._taken_ports(), *chosen})
+
+    def _taken_ports(self) -> set[int]:
+        return {port for pod in self.listed() for port in pod.ports_in_use}
 
     def _environment_of(self, pod: Pod) -> dict[str, str]:
         return pod_environment(pod, api_url=self.api_url, account_public_key=self.account.public_key)

@@ -11,9 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from podtasks.emulator.cloud import Cloud
-from podtasks.emulator.errors import CloudError, PodNotFoundError
+from podtasks.emulator.errors import CloudError, InputError, PodNotFoundError
 from podtasks.emulator.faults import Fault
 from podtasks.emulator.gate import Gate, key_of, read_json_object
+from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod
 from podtasks.emulator.usage import VolumeUsage
 from podtasks.emulator.views import view_runtime
@@ -51,6 +52,7 @@ class ControlApi:
             self._route("GET", "/pods/{pod_id}", self._get_pod),
             self._route("POST", "/pods/{pod_id}/preempt", self._post_preempt),
             self._route("POST", "/pods/{pod_id}/kill", self._post_kill),
+            self._route("POST", "/pods/{pod_id}/network", self._post_network),
             self._route("POST", "/shutdown", self._post_shutdown),
         ]
 
@@ -108,8 +110,8 @@ class ControlApi:
     async def _get_meter(self, _request: Request) -> Any:  # noqa: ANN401
         return self._cloud.read_meter()
 
-    async def _get_calls(self, _request: Request) -> Any:  # noqa: ANN401
-        return self._gate.calls.read()
+    async def _get_calls(self, request: Request) -> Any:  # noqa: ANN401
+        return self._gate.calls.read(_seconds(request.query_params.get("after", "0")))
 
     async def _get_pod(self, request: Request) -> Any:  # noqa: ANN401
         return self._inside(self._cloud.get_pod(request.path_params["pod_id"], "show"))
@@ -120,6 +122,10 @@ class ControlApi:
     async def _post_kill(self, request: Request) -> Any:  # noqa: ANN401
         return self._inside(self._cloud.kill(request.path_params["pod_id"]))
 
+    async def _post_network(self, request: Request) -> Any:  # noqa: ANN401
+        trouble = NetworkTrouble.from_json(await _body(request))
+        return self._inside(self._cloud.disturb_network(request.path_params["pod_id"], trouble))
+
     async def _post_shutdown(self, request: Request) -> Any:  # noqa: ANN401
         if (await _body(request)).get("pods", "leave") == "stop":
             await self._cloud.stop_all()
@@ -128,7 +134,7 @@ class ControlApi:
 
     def _inside(self, pod: Pod) -> dict[str, Any]:
         """Return what no client of RunPod sees of a pod, paths and process ids of this machine."""
-        layout, container = self._cloud.layout, pod.container
+        layout, container, relay = self._cloud.layout, pod.container, self._cloud.host.relay(pod)
         volume = layout.volume(pod)
         return {
             "id": pod.id,
@@ -141,6 +147,7 @@ class ControlApi:
             "volume": None if volume is None else str(volume),
             "public_ports": {str(private): public for private, public in pod.public_ports.items()},
             "stale_ports": {str(private): public for private, public in pod.stale_ports.items()},
+            "relay": None if relay is None else {"inner_port": relay.inner_port, "connections": relay.connections},
             "runtime": view_runtime(self._cloud, pod),
         }
 
@@ -148,3 +155,10 @@ class ControlApi:
 async def _body(request: Request) -> dict[str, Any]:
     body = await read_json_object(request)
     return {} if body is None else body
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no number of seconds") from None

@@ -40,6 +40,8 @@ class Dials:
         stop_grace_s: seconds between SIGTERM and SIGKILL of a stop.
         preempt_grace_s: the same of a preemption.
         terminated_visible_s: seconds a terminated pod stays listed as EXITED once its container is gone.
+        relay: pods that start from now on have a relay in front of their sshd, which the route
+            /_cloud/pods/{id}/network disturbs.
         resume_fails: every resume answers that the host has no free GPU.
         allow_stop_with_network_volume: False brings back RunPod's rule until 2026-05-07.
         balance_usd: the account's balance before anything was spent.
@@ -63,6 +65,7 @@ class Dials:
     stop_grace_s: float = 10.0
     preempt_grace_s: float = 5.0
     terminated_visible_s: float = 0.0
+    relay: bool = False
     resume_fails: bool = False
     allow_stop_with_network_volume: bool = True
     balance_usd: float = 100.0

@@ -11,6 +11,7 @@ from typing import Any
 from podtasks.emulator.command import start_command
 from podtasks.emulator.dials import Dials
 from podtasks.emulator.pod import RUNNING, Container, Pod
+from podtasks.emulator.relay import Relay
 from podtasks.emulator.sandbox import Sandbox, SandboxError
 
 # Docker's restart policy: 100 ms, doubled up to a minute, from the start again after 10 good seconds.
@@ -20,13 +21,25 @@ _GOOD_RUN_S = 10.0
 
 
 class _Life:
-    """One start of a pod until its end; it has a host name once it has a container disk."""
+    """One start of a pod until its end; it has a host name once it has a container disk.
 
-    def __init__(self) -> None:
+    Args:
+        pod: its ports say whether it has a relay, which listens from now on.
+    """
+
+    def __init__(self, pod: Pod) -> None:
         self.hostname = ""
+        self.relay = Relay(pod.public_ports[22], pod.inner_ssh_port) if pod.inner_ssh_port else None
         self.ending = asyncio.Event()
         self.grace_s = 0.0
         self.task: asyncio.Task[None] | None = None
+
+    def run(self, story: Coroutine[Any, Any, None]) -> None:
+        """Let its story begin; the relay listens until the end of that."""
+        self.task = asyncio.create_task(story)
+        relay = self.relay
+        if relay is not None:
+            self.task.add_done_callback(lambda _: relay.close())
 
 
 class Host:
@@ -61,13 +74,13 @@ class Host:
     def begin(self, pod: Pod) -> None:
         """Start a pod on a new container disk, once its last container is gone."""
         previous = self._lives.get(pod.id)
-        life = self._lives[pod.id] = _Life()
-        life.task = asyncio.create_task(self._begin(pod, life, previous))
+        life = self._lives[pod.id] = _Life(pod)
+        life.run(self._begin(pod, life, previous))
 
     def attach(self, pod: Pod) -> None:
         """Take over a pod that another emulator process started."""
-        life = self._lives[pod.id] = _Life()
-        life.task = asyncio.create_task(self._attach(pod, life))
+        life = self._lives[pod.id] = _Life(pod)
+        life.run(self._attach(pod, life))
         if pod.desired != RUNNING:
             self.end(pod, self._dials().stop_grace_s)
 
@@ -77,6 +90,11 @@ class Host:
         if life is not None:
             life.grace_s = grace_s
             life.ending.set()
+
+    def relay(self, pod: Pod) -> Relay | None:
+        """Return the relay in front of a pod's sshd; None without one, or when nothing of the pod runs."""
+        life = self._lives.get(pod.id)
+        return None if life is None or life.task is None or life.task.done() else life.relay
 
     async def ended(self, pod: Pod) -> None:
         """Wait until nothing of a pod runs any more (call `end` first)."""

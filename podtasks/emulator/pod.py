@@ -96,6 +96,7 @@ class Pod:
     gpu_count: int = 0
     public_ports: dict[int, int] = field(default_factory=dict)
     stale_ports: dict[int, int] = field(default_factory=dict)
+    inner_ssh_port: int | None = None
     intervals: list[Interval] = field(default_factory=list)
     container: Container | None = None
     usd_per_hour: float = 0.0
@@ -104,6 +105,16 @@ class Pod:
     def host_id(self) -> str:
         """The user name of RunPod's SSH proxy, `<pod id>-<hex>`."""
         return f"{self.id}-{self.host_suffix}"
+
+    @property
+    def sshd_port(self) -> int | None:
+        """Where the pod's sshd listens: behind a relay at its inner port, else at its public one."""
+        return self.inner_ssh_port or self.public_ports.get(22)
+
+    @property
+    def ports_in_use(self) -> set[int]:
+        """The ports of this machine that are the pod's."""
+        return {*self.public_ports.values()} | ({self.inner_ssh_port} if self.inner_ssh_port else set())
 
     @property
     def is_removed(self) -> bool:
@@ -119,12 +130,13 @@ class Pod:
         """Return how many seconds are left until some time after the start."""
         return self.started_at + delay_s - time.time()
 
-    def begin(self, now: float, public_ports: dict[int, int]) -> None:
+    def begin(self, now: float, public_ports: dict[int, int], inner_ssh_port: int | None) -> None:
         """Set the pod running: billing starts, ports are new, the old ones are kept as stale."""
         self.desired = RUNNING
         self.started_at = now
         self.stopped_at = None
         self.stale_ports, self.public_ports = self.public_ports, public_ports
+        self.inner_ssh_port = inner_ssh_port
         self.version += 1
         self.intervals.append(Interval(now, None, self.usd_per_hour))
 

@@ -124,7 +124,7 @@ class Processes:
             "StrictModes no",
         ]
         session = {"PATH": _search_path(root), **self._where(pod, root)}
-        return "\n".join(lines) + "\n" + disk.sshd_config(pod.public_ports.get(22), session)
+        return "\n".join(lines) + "\n" + disk.sshd_config(pod.sshd_port, session)
 
     def _where(self, pod: Pod, root: Path) -> dict[str, str]:
         return {

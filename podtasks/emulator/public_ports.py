@@ -1,4 +1,4 @@
-"""The public ports of a pod's start."""
+"""The ports of a pod's start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def choose_ports(order: PodOrder, taken: set[int]) -> dict[int, int]:
 
     Args:
         order: names the private ports.
-        taken: public ports of other pods.
+        taken: ports of other pods.
     """
     fresh = _free_ports(taken)
     ports = {22: next(fresh)}
@@ -32,6 +32,15 @@ def choose_ports(order: PodOrder, taken: set[int]) -> dict[int, int]:
         elif private != 22:
             ports[private] = private
     return ports
+
+
+def choose_port(taken: set[int]) -> int:
+    """Choose one port that nobody has.
+
+    Args:
+        taken: ports of pods, in use or soon.
+    """
+    return next(_free_ports(taken))
 
 
 def _free_ports(taken: set[int]) -> Iterator[int]:

@@ -95,7 +95,7 @@ class Bubblewrap:
         """Replace the pod's container disk by a new one with its image's files."""
         folder = self._layout.container_disk(pod)
         disk.wipe(folder)
-        disk.populate(folder, hostname=hostname, ssh_port=pod.public_ports.get(22), rule=rule)
+        disk.populate(folder, hostname=hostname, ssh_port=pod.sshd_port, rule=rule)
         gpus.furnish(folder / disk.IMAGE_BIN, pod, rule)
 
     def start(
