@@ -37,6 +37,8 @@ from podtasks.pure.run import Run
 # remote/follow_log.py sends a heartbeat every 5 s.
 SILENCE_LIMIT_S = 16.0
 RECONNECT_LIMIT_S = 300.0
+# A pod whose run has ended waits 5 s for a follower whose link broke (remote/README.md), and stops.
+REST_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,26 @@ class LogView:
             try:
                 return self._follow_once()
             except TransportError as error:
-                if self._outcome is not None:
+                if self._outcome is None:
+                    self._wait(error)
+                elif not self._can_wait_for_rest(error):
                     self._report.note("the link broke before the log's last bytes came; the volume has them")
                     return self._outcome
-                self._wait(error)
+
+    def _can_wait_for_rest(self, error: TransportError) -> bool:
+        """Wait before the next connection; say whether there is any use in one after the run's end."""
+        try:
+            self._wait(error)
+        except OutcomeUnknownError:
+            return False
+        return self._outage is not None and self._clock.now() - self._outage.since < REST_LIMIT_S
 
     def _wait(self, error: TransportError) -> None:
         """Wait before the next connection. Raises OutcomeUnknownError when there is no use in one."""
         if self._outage is None:
             self._outage = _Outage(self._clock.now(), growing_pauses(0.2, 1.6, 5.0))
-            self._report.note(f"{error.what} Reconnecting; the training goes on.")
+            goes_on = "the training goes on" if self._outcome is None else "the run has ended"
+            self._report.note(f"{error.what} Reconnecting; {goes_on}.")
         self._read_pod()
         if self._clock.now() - self._outage.since > RECONNECT_LIMIT_S:
             raise self._lost_link()

@@ -12,7 +12,7 @@ import pytest
 
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.connect import build_login
-from podtasks.flows.follow import RECONNECT_LIMIT_S, SILENCE_LIMIT_S, LogView, Outcome
+from podtasks.flows.follow import RECONNECT_LIMIT_S, REST_LIMIT_S, SILENCE_LIMIT_S, LogView, Outcome
 from podtasks.flows.launched import Launched
 from podtasks.flows.train import watch
 from podtasks.pure.errors import (
@@ -191,13 +191,38 @@ def test_outcome_is_kept_when_the_acknowledgement_fails(world: World, pod: FakeP
 
 
 @pytest.mark.parametrize("how", [BROKEN, None, Silence(60)])
-def test_outcome_is_kept_when_the_link_breaks_before_the_last_bytes_came(
+def test_link_that_breaks_before_the_last_bytes_came_is_made_anew_after_the_end(
     world: World, pod: FakePod, screen: Screen, how: Piece
 ) -> None:
-    pod.on("follow_log.py", *links((log(LOG[:9]), ended(7, END), how)))
+    runs_on(world)
+    pod.on("follow_log.py", *links((log(LOG[:9]), ended(7, END), how), (log(LOG[9:]), ended(7, END))))
+    assert screen.follow() == Outcome(7, "")
+    assert screen.shown == LOG
+    assert len(world.report.notes) == 1
+    assert world.report.notes[0].endswith("Reconnecting; the run has ended.")
+
+
+LATE_NOTE = "the link broke before the log's last bytes came; the volume has them"
+
+
+def test_outcome_is_kept_when_the_pod_stops_before_the_last_bytes_came(
+    world: World, pod: FakePod, screen: Screen
+) -> None:
+    world.api.on("find_pod pod1", STOPPED)
+    pod.on("follow_log.py", *links((log(LOG[:9]), ended(7, END), BROKEN)))
     assert screen.follow() == Outcome(7, "")
     assert screen.shown == LOG[:9]
-    assert world.report.notes == ["the link broke before the log's last bytes came; the volume has them"]
+    assert world.report.notes[1:] == [LATE_NOTE]
+
+
+def test_outcome_is_kept_when_the_last_bytes_never_come(world: World, pod: FakePod, screen: Screen) -> None:
+    runs_on(world)
+    pod.always("follow_log.py", lambda _: FakeProcess(ended(7, END), BROKEN))
+    began = world.clock.now()
+    assert screen.follow() == Outcome(7, "")
+    assert REST_LIMIT_S <= world.clock.now() - began < REST_LIMIT_S + 5
+    assert screen.shown == b""
+    assert world.report.notes[1:] == [LATE_NOTE]
 
 
 # 4. A link that breaks, or is silent
