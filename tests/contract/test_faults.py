@@ -109,6 +109,8 @@ def test_calls_are_logged_without_keys(emulator: Emulator, sdk: ModuleType) -> N
     assert (struck["fault"], struck["error"]) == ("error", "struck")
     assert (refused["operation"], refused["key"], refused["status"]) == ("myself", "none", 401)
     assert "rpa_" not in str(calls)
+    assert emulator.control("GET", f"/calls?after={struck['time']!r}") == [refused]
+    assert emulator.call("GET", "/_cloud/calls?after=lunch").status_code == 400
 
 
 @pytest.mark.parametrize(
