@@ -13,6 +13,7 @@ from podtasks.tasks.fetch import fetch
 from podtasks.tasks.logs import logs
 from podtasks.tasks.money import cost, gpus
 from podtasks.tasks.pod import stop, terminate
+from podtasks.tasks.reap import reap
 from podtasks.tasks.runs import runs
 from podtasks.tasks.setup import init, settings
 from podtasks.tasks.shell import attach, ssh, start
@@ -36,6 +37,7 @@ ns = Collection(
     ssh,
     stop,
     terminate,
+    reap,
     settings,
     storage,
     doctor,
