@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import platform
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure import pod_programs
-from podtasks.pure.errors import PodFailedError, PodtasksError, RunActiveError
+from podtasks.pure.errors import PodFailedError, PodtasksError, RunActiveError, UsageError
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
 
@@ -101,15 +102,17 @@ def _sync_code(
 ) -> None:
     have = [str(commit) for commit in prepared.get("clone_commits") or []]
     pack = launch.code != "origin" and launch.commit not in have
+    # A restart finds its code in the clone: nothing needs to be fetched, and no agent is at hand where cron watches.
+    code = "local" if launch.after_run and launch.commit in have else launch.code
     question = {
         "clone": launch.clone,
-        "code": launch.code,
+        "code": code,
         "url": launch.repository,
         "branch": launch.branch,
         "commit": launch.commit,
         "shallow": local_git.shallow_commits(root) if pack else [],
         "pack": pack,
-        "known_hosts": local_git.known_host_lines(launch.repository or "") if launch.code == "origin" else [],
+        "known_hosts": local_git.known_host_lines(launch.repository or "") if code == "origin" else [],
     }
     if pack:
         with local_git.open_pack(root, launch.commit, have) as process:
@@ -138,16 +141,10 @@ def _find_checkpoint(programs: PodPrograms, launch: Launch, report: Reporter) ->
     if launch.force_restart and launch.resume_from is None:
         report.step("checkpoints: ignored, as --force-restart asks")
         return None
-    answer = programs.run(
-        "find_checkpoint.py",
-        {
-            "clone": launch.clone,
-            "directory": launch.checkpoint_dir,
-            "pattern": launch.checkpoint_pattern,
-            "resume_from": launch.resume_from,
-            "links": dict(launch.links),
-        },
-    )
+    answer = _ask_checkpoint(programs, launch, launch.resume_from)
+    if launch.at_least is not None and _is_older(answer.get("found"), launch.at_least):
+        with contextlib.suppress(UsageError):  # it is not whole any more: then there is nothing better
+            answer = _ask_checkpoint(programs, launch, launch.at_least.path)
     for skipped in answer.get("skipped") or []:
         report.note(f"incomplete checkpoint skipped: {skipped['path']}: {skipped['why']}")
     found = answer.get("found")
@@ -156,6 +153,27 @@ def _find_checkpoint(programs: PodPrograms, launch: Launch, report: Reporter) ->
         return None
     report.step(f"checkpoint: resuming from {found['path']}")
     return Checkpoint(found["path"], found.get("step"))
+
+
+def _ask_checkpoint(programs: PodPrograms, launch: Launch, resume_from: str | None) -> dict[str, Any]:
+    return programs.run(
+        "find_checkpoint.py",
+        {
+            "clone": launch.clone,
+            "directory": launch.checkpoint_dir,
+            "pattern": launch.checkpoint_pattern,
+            "resume_from": resume_from,
+            "links": dict(launch.links),
+        },
+    )
+
+
+def _is_older(found: Mapping[str, Any] | None, at_least: Checkpoint) -> bool:
+    """Return whether a checkpoint was found that an earlier run of this training left behind already, or none."""
+    if not found:
+        return True
+    step = found.get("step")
+    return step is not None and at_least.step is not None and int(step) < at_least.step
 
 
 def _start_training(
@@ -174,4 +192,5 @@ def _start_training(
     for text in answer.get("notes") or []:
         report.note(str(text))
     report.step(f"run {launch.run_id} started in tmux session train")
-    return parse_run({**answer, "when_done": launch.when_done, "output_dir": launch.output_dir})
+    asked = {"when_done": launch.when_done, "output_dir": launch.output_dir}
+    return parse_run({**answer, **asked, "checkpoint": checkpoint and {"path": checkpoint.path}})

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+STEPS = ("step", "checkpoint_step")
+
 
 @dataclass(frozen=True)
 class FailedAt:
@@ -14,10 +16,12 @@ class FailedAt:
     Args:
         step: the step it had reached, None where that is not known.
         checkpoint_step: the step of the checkpoint it had begun from, None for a fresh start.
+        trained: whether the training began at all; git, pip or a refused launch may end a run before.
     """
 
     step: int | None
     checkpoint_step: int | None
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,12 @@ def parse_chain(value: object) -> Chain | None:
             max_restarts=int(value["max_restarts"]),
             max_hours=float(value["max_hours"]),
             max_cost_usd=None if value.get("max_cost_usd") is None else float(value["max_cost_usd"]),
-            last_failure=None if failure is None else FailedAt(failure.get("step"), failure.get("checkpoint_step")),
+            last_failure=None if failure is None else _parse_failure(failure),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def _parse_failure(value: Mapping[str, Any]) -> FailedAt:
+    step, checkpoint_step = (None if value.get(name) is None else int(value[name]) for name in STEPS)
+    return FailedAt(step, checkpoint_step, trained=bool(value.get("trained", True)))

@@ -134,6 +134,14 @@ class RemoteRefusedError(RemoteCommandError):
     """A program on the pod understood what it was asked and would not do it."""
 
 
+class OvertakenError(RemoteRefusedError):
+    """Another run than the one that was to be taken up is the newest on the volume; `run_id` is its id."""
+
+    def __init__(self, what: str, *, run_id: str, next_step: str, means: str = "") -> None:
+        super().__init__(what, next_step=next_step, means=means)
+        self.run_id = run_id
+
+
 class RunActiveError(PodtasksError):
     """Another run, or another launch, holds the pod."""
 

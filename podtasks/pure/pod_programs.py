@@ -14,6 +14,7 @@ from typing import Any
 
 from podtasks.pure.errors import (
     CodeError,
+    OvertakenError,
     PodtasksError,
     RemoteCommandError,
     RemoteRefusedError,
@@ -122,6 +123,13 @@ def describe_refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
     """Return the error that a program's refusal stands for."""
     reasons = [str(answer[name]).rstrip(".") for name in ("error", "detail") if answer.get(name)]
     detail = ": ".join(reasons) or "no reason given"
+    if answer.get("overtaken"):
+        return OvertakenError(
+            f"The pod refused. {detail}.",
+            run_id=str(answer["overtaken"]),
+            means="Nothing was touched: somebody else was faster.",
+            next_step="inv logs follows the newest run",
+        )
     kinds = {"sync_code.py": CodeError, "find_checkpoint.py": UsageError}
     steps = {
         "sync_code.py": "mend the repository or its access, then run the same command again",

@@ -44,6 +44,7 @@ class Launch:
         secrets: variables for the training that are written to the container disk only.
         chain: what it knows of the runs before it, where it is to be kept going until it is done.
         after_run: the id of the run that must still be the newest on the volume; None: any may be.
+        at_least: the checkpoint that an earlier run of the same training began from; an older one is not resumed from.
     """
 
     run_id: str
@@ -78,6 +79,7 @@ class Launch:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     chain: Chain | None = None
     after_run: str | None = None
+    at_least: Checkpoint | None = None
 
 
 def build_run_id(config: str, commit: str, now: datetime.datetime) -> str:
@@ -122,6 +124,7 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
         "checkpoint": None if checkpoint is None else {"path": checkpoint.path, "step": checkpoint.step},
         "force_restart": launch.force_restart,
         "resume_from": launch.resume_from,
+        "resume_args": launch.resume_args,
         "requirements": launch.requirements,
         "venv": launch.venv,
         "python": launch.python,
@@ -145,7 +148,10 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was launched: enough to follow it, and to say what becomes of its pod and its outputs."""
+    """A run that was launched: enough to follow it, and to say what becomes of its pod and its outputs.
+
+    `checkpoint` is the path of the one it began from, None for a fresh start.
+    """
 
     run_id: str
     run_dir: str
@@ -153,13 +159,15 @@ class Run:
     log_start: int
     when_done: str
     output_dir: str
+    checkpoint: str | None = field(default=None, compare=False)
 
 
 def parse_run(answer: Mapping[str, Any]) -> Run:
     """Given a run record, or launch.py's answer with what was asked of it, return the run."""
     names = ("run_id", "run_dir", "log", "log_start", "when_done", "output_dir")
     run_id, run_dir, log, log_start, when_done, output_dir = (answer[name] for name in names)
-    return Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir))
+    checkpoint = (answer.get("checkpoint") or {}).get("path")
+    return Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir), checkpoint)
 
 
 def find_differences(launch: Launch, record: Mapping[str, Any]) -> list[str]:
