@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+import limits_text
 import log_tail
 import memory_events
 from failure_kinds import CRASH, DISK_FULL, HOST_MEMORY, MISSING_FILE, PERMISSION, RESUME, SHARED_MEMORY, Kind
@@ -37,10 +38,23 @@ LOST = Kind(
 )
 HOURS = Kind(
     "hours_used_up",
-    "The hours allowed for a run (max_hours) were used up.",
+    "The hours allowed for a run (max_hours) were used up: {what}.",
     ("Raise max_hours in invoke.yaml if it is to run longer at a time.", RESUME),
 )
-MONEY = Kind("money_used_up", "The money allowed for the run was used up.", ("inv cost shows what was spent.", RESUME))
+MONEY = Kind(
+    "money_used_up",
+    "The money allowed for a run (max_cost_usd) was used up: {what}.",
+    ("Raise max_cost_usd in invoke.yaml if it may cost more; inv cost shows what was spent.", RESUME),
+)
+STALLED = Kind(
+    "stalled",
+    "The training stalled: {what}.",
+    (
+        "A deadlock of DataLoader workers or of a collective operation is the usual cause: py-spy dump shows where.",
+        "If it works silently for so long, raise stall_minutes in invoke.yaml (0: never), or set on_stall: notify.",
+        RESUME,
+    ),
+)
 SUPERVISOR_KILLED = Kind(
     "supervisor_killed",
     "The program that watches the training was killed, and the training with it.",
@@ -56,7 +70,8 @@ REASONS = (
     (re.compile(r"^SIGTERM: the pod is ending"), PREEMPTED),
     (re.compile(rf"^{POD_LOST}$"), LOST),
     (re.compile(r"^max_hours"), HOURS),
-    (re.compile(r"^(?:max_usd|money|balance)"), MONEY),
+    (re.compile(r"^max_cost_usd"), MONEY),
+    (re.compile(r"^stalled"), STALLED),
 )
 SPOKE = Kind("unknown", "The training ended with exit code {what}.", ("inv logs shows it all.",))
 UNKNOWN = Kind(
@@ -96,7 +111,7 @@ def _find_cause(record: dict[str, Any], exit_code: int | None, reason: str, line
     """Return the cause: what ended the run from outside, before what its log says, before its exit code."""
     asked = next((kind for pattern, kind in REASONS if pattern.search(reason)), None)
     if asked is not None:
-        return Cause(asked, "", _lines_of(in_log(lines)) if asked is LOST else [])
+        return Cause(asked, limits_text.describe(record, reason), _lines_of(in_log(lines)) if asked is LOST else [])
     if reason == "environment failed":
         return in_installation(lines)
     if reason == "supervisor killed" or (exit_code == 137 and reason.startswith("killed by SIGKILL")):

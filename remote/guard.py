@@ -4,9 +4,9 @@
     python3 guard.py
 
 It listens on the unix socket $PODTASKS_DIR/guard.sock for JSON lines; README.md beside this file has the
-protocol. Here is what clients may ask for, with guard_holds.py; guard_end.py has what ends a run and the pod,
-guard_loop.py the loop under it, guard_state.py what outlives this process. A second guard waits as a spare until
-the first one is gone.
+protocol. Here is what clients may ask for, with guard_holds.py; guard_limits.py has how long a run and its pod
+may go on, guard_end.py what ends them, guard_loop.py the loop under it, guard_state.py what outlives this process.
+A second guard waits as a spare until the first one is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from guard_holds import Holds
 from guard_loop import Connection, say
 from pod_environ import container_directory
 
-VERSION = 1
+VERSION = 2
 
 
 class Guard(Holds):
@@ -40,6 +40,7 @@ class Guard(Holds):
         if "grace" in self.deadlines:
             self.deadlines["grace"] = max(self.deadlines["grace"], time.monotonic() + grace_s())
             guard_state.begin_grace(self.directory)
+        self.wait_for_launch()
         self.save()
         return {"ok": True, "token": token}
 
@@ -54,8 +55,7 @@ class Guard(Holds):
             self.holder.role = "launch"
         lease = self.lease or {}
         self.take_run(connection, request, lease)
-        if not again or "hours" not in self.deadlines:
-            self.start_hours(run)
+        self.start_limits(run, again)
         self.save()
         say(f"run {run['run_id']}: supervisor {request['pid']} holds the lease" + (" again" if again else ""))
         if lease.get("ending"):
@@ -71,6 +71,7 @@ class Guard(Holds):
         self.last_run_id = run["run_id"]
         for name in ("grace", "hold", "reconnect"):
             self.deadlines.pop(name, None)
+        self.forget_kept()
         guard_state.end_grace(self.directory)
 
     def op_training(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +120,8 @@ class Guard(Holds):
             "grace_left_s": self.left_s("grace"),
             "lease": self.public_lease(),
             "hours_left": None if hours_left_s is None else hours_left_s / 3600,
+            "usd_left": self.usd_left(),
+            "kept_left_s": self.left_s("kept"),
             "followers": self.count_followers(),
             "followers_wait_s": self.left_s("followers"),
             "stopping": None if self.stopping is None else self.stopping["reason"],

@@ -63,12 +63,6 @@ class Ends(Loop):
 
     # The end of a run
 
-    def start_hours(self, run: dict[str, Any]) -> None:
-        """Start the clock of the hours allowed, which count from the launch."""
-        self.deadlines.pop("hours", None)
-        if run.get("max_hours") is not None:
-            self.set_deadline("hours", float(run["max_hours"]) * 3600 - float(run.get("elapsed_s") or 0))
-
     def end_run(self, reason: str) -> None:
         """Ask the supervisor to end its run; set the time at which it is killed instead."""
         assert self.lease is not None
@@ -128,16 +122,21 @@ class Ends(Loop):
     def run_over(self, exit_code: int | None, reason: str) -> None:
         """Give back the lease of an ended run and start what its `when_done` says."""
         assert self.lease is not None
-        run, self.lease = self.lease["run"], None
+        run, was_asked, self.lease = self.lease["run"], bool(self.lease.get("ending")), None
         say(f"run {run['run_id']}: ended with {exit_code} ({reason}); when_done is {run['when_done']}")
         self.deadlines.pop("kill", None)
         ended = {"event": "ended", "run_id": run["run_id"], "exit_code": exit_code, "reason": reason}
         for connection in list(self.connections.values()):
             if connection.role in LISTENERS:
                 connection.send(ended)
-        if run["when_done"] != "keep":
+        if not self.may_keep(run, exit_code, reason, was_asked) and run["when_done"] != "keep":
             self.stop(f"run {run['run_id']} ended: {reason}", str(run["when_done"]))
         self.save()
+
+    def may_keep(self, run: dict[str, Any], exit_code: int | None, reason: str, was_asked: bool) -> bool:
+        """Say whether the pod stays for a while although its run has ended."""
+        del run, exit_code, reason, was_asked
+        return False
 
     def listener_left(self) -> None:
         """Stop the pod without more ado once the last listener has gone and none is on its way back."""
@@ -179,13 +178,6 @@ class Ends(Loop):
         """Stop the pod: nothing was launched in time."""
         self.stop(f"no run was launched within the grace time ({grace_s() / 60:g} minutes)", grace_action())
 
-    def on_hours(self) -> None:
-        """End the run whose hours are used up; stop a pod that was kept."""
-        if self.lease is not None and self.lease["kind"] == "run":
-            self.end_run("max_hours")
-        else:
-            self.stop("max_hours")
-
     def on_kill(self) -> None:
         """Kill a run that was asked to end and did not."""
         if self.lease is not None and self.lease["kind"] == "run":
@@ -200,19 +192,20 @@ class Ends(Loop):
 
     def save(self) -> None:
         """Write the state that must outlive this process."""
+        guard_state.save(self.directory, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return what must outlive this process."""
         deadlines = {n: self.deadlines[n] for n in ("grace", "hours", "kill") if n in self.deadlines}
         if "hold" in self.deadlines:
             # Whoever held this guard must hold the next one anew.
             deadlines["grace"] = time.monotonic() + grace_s()
-        guard_state.save(
-            self.directory,
-            {
-                "deadlines": deadlines,
-                "lease": self.lease if self.lease is not None and self.lease["kind"] == "run" else None,
-                "last_run_id": self.last_run_id,
-                "stopping": self.stopping,
-            },
-        )
+        return {
+            "deadlines": deadlines,
+            "lease": self.lease if self.lease is not None and self.lease["kind"] == "run" else None,
+            "last_run_id": self.last_run_id,
+            "stopping": self.stopping,
+        }
 
     def restore(self) -> None:
         """Take over from the guard that ran before on this start of the pod, if any did."""
@@ -222,14 +215,18 @@ class Ends(Loop):
         elif state["stopping"] is not None:
             self.stop(state["stopping"]["reason"], state["stopping"]["action"])
         else:
-            self.deadlines.update(state["deadlines"])
-            self.lease, self.last_run_id = state["lease"], state["last_run_id"]
-            if self.lease is not None:
-                self.set_deadline("reconnect", seconds("PODTASKS_RECONNECT_S", 10))
-            elif "grace" in self.deadlines:
-                self.deadlines["grace"] = max(self.deadlines["grace"], time.monotonic() + LEAST_GRACE_S)
+            self.take_state(state)
         say(f"guard {os.getpid()} started; grace {self.left_s('grace')} s, run {(self.lease or {}).get('run_id')}")
         self.save()
+
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Go on from what the guard before left."""
+        self.deadlines.update(state["deadlines"])
+        self.lease, self.last_run_id = state["lease"], state["last_run_id"]
+        if self.lease is not None:
+            self.set_deadline("reconnect", seconds("PODTASKS_RECONNECT_S", 10))
+        elif "grace" in self.deadlines:
+            self.deadlines["grace"] = max(self.deadlines["grace"], time.monotonic() + LEAST_GRACE_S)
 
 
 def _supervisor_of(lease: dict[str, Any]) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import guard_state
-from guard_end import Ends, grace_action, grace_s, seconds
+from guard_end import grace_action, grace_s, seconds
+from guard_limits import Limits
 from guard_loop import Connection
 
 LONGEST_HOLD_S = 24 * 3600.0
 
 
-class Holds(Ends):
+class Holds(Limits):
     """Open connections with the role "hold".
 
     While there is one, the deadline "hold" stands in the place of "grace". A hold blocks no launch, keeps no pod

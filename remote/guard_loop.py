@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 LONGEST_REQUEST = 1 << 20
+LONGEST_WAIT_S = 3600.0  # Linux: epoll_wait(2) counts milliseconds in an int: 24 days at most
 
 
 class Connection:
@@ -111,8 +112,10 @@ class Loop:
     # Deadlines
 
     def time_left_s(self) -> float | None:
-        """Return the seconds to the next deadline, None when there is none."""
-        return max(0.0, min(self.deadlines.values()) - time.monotonic()) if self.deadlines else None
+        """Return the seconds to the next deadline, an hour at most; None when there is none."""
+        if not self.deadlines:
+            return None
+        return min(LONGEST_WAIT_S, max(0.0, min(self.deadlines.values()) - time.monotonic()))
 
     def fire_deadlines(self) -> None:
         """Call `on_<name>` for each deadline that is over."""

@@ -6,6 +6,7 @@ file come with each launch. Both must speak the same protocol.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import time
 
 import guard_link
+from guard import VERSION
 from guard_link import GuardGone
 from pod_environ import container_directory
 
@@ -23,7 +25,9 @@ FILES = (
     "stop_pod.py",
     "guard_loop.py",
     "guard_state.py",
+    "end_reasons.py",
     "guard_end.py",
+    "guard_limits.py",
     "guard_holds.py",
     "guard.py",
 )
@@ -34,19 +38,20 @@ def update() -> bool:
     """Replace the pod's guard unless it is this version or a run holds it; return whether it was replaced."""
     kit, directory = os.path.dirname(os.path.abspath(__file__)), container_directory()
     changed = [name for name in FILES if _read(kit, name) != _read(directory, name)]
-    if not changed:
-        return False
     try:
         link = guard_link.connect()
-        if link.request("status")["lease"] is not None:
-            return False
+        status = link.request("status")
     except GuardGone:
-        link = None
+        link, status = None, {"lease": None, "version": VERSION}
+    # A spare that a run of an earlier version started may be the guard by now, whatever the files are.
+    is_this = not changed and status.get("version") == VERSION
+    if is_this or status["lease"] is not None:
+        return False
     for name in changed:
         _write(directory, name, _read(kit, name))
     if link is not None:
         _restart(_guard_pid(link))
-    print(f"the guard of an earlier version was replaced ({', '.join(changed)})", file=sys.stderr)
+    print(f"the guard of an earlier version was replaced ({', '.join(changed) or 'a spare'})", file=sys.stderr)
     return True
 
 
@@ -77,12 +82,21 @@ def _guard_pid(link: guard_link.GuardLink) -> int:
 
 
 def _restart(pid: int) -> None:
-    """End the guard and wait for the next one; its state, deadlines included, is in lease.json."""
-    os.kill(pid, signal.SIGTERM)
+    """End the guard and each spare of an earlier version that takes its place; wait for one of this version.
+
+    The state, deadlines included, is in lease.json.
+    """
     deadline = time.monotonic() + RESTART_TIMEOUT_S
+    ended = set()
     while time.monotonic() < deadline:
+        if pid not in ended:
+            ended.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         try:
-            if _guard_pid(guard_link.connect_or_start()) != pid:
+            link = guard_link.connect_or_start()
+            pid = _guard_pid(link)
+            if pid not in ended and link.request("status").get("version") == VERSION:
                 return
         except (GuardGone, OSError):
             pass

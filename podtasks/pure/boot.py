@@ -10,9 +10,11 @@ from collections.abc import Mapping
 
 BOOT_FILES = (
     "boot.sh",
+    "end_reasons.py",
     "guard.py",
     "guard_end.py",
     "guard_holds.py",
+    "guard_limits.py",
     "guard_loop.py",
     "guard_state.py",
     "stop_pod.py",

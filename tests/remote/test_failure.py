@@ -253,7 +253,8 @@ LINES = [
     ("step 5\n", None, "pod lost", "pod_lost"),
     ("", 143, "max_hours", "hours_used_up"),
     ("", 0, "max_hours", "hours_used_up"),
-    ("", 137, "max_usd", "money_used_up"),
+    ("", 137, "max_cost_usd", "money_used_up"),
+    ("", 143, "stalled", "stalled"),
     ("step 5\n", 137, "supervisor killed", "supervisor_killed"),
     ("Killed\n", 137, "supervisor killed", "host_memory"),
     ("", 1, "supervisor failed: OSError: [Errno 28] No space left on device", "disk_full"),
@@ -543,3 +544,45 @@ def test_the_worst_log_is_read_quickly(failure: ModuleType, tmp_path: Path) -> N
     explain(failure, tmp_path, "Traceback (most recent call last):\n  x\n" * 6000)
     explain(failure, tmp_path, ("[gloo]" * 330 + "\n") * 80)
     assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        (
+            {"reason": "max_cost_usd", "max_cost_usd": 3, "pod": {"usd_per_hour": 0.69}, "launched_at": 1000},
+            "The money allowed for a run (max_cost_usd) was used up: $3.00 for this run, 4.35 h at $0.69/h cost $3.00.",
+        ),
+        (
+            {
+                "reason": "max_cost_usd",
+                "max_cost_usd": 3,
+                "pod": {"usd_per_hour": 0.69},
+                "launched_at": 1000,
+                "chain": {"used_usd": 7.5},
+            },
+            "The money allowed for a run (max_cost_usd) was used up: $3.00 for this run, 4.35 h at $0.69/h cost $3.00, "
+            "after $7.50 for the runs before.",
+        ),
+        (
+            {"reason": "max_cost_usd", "max_cost_usd": 10**400, "pod": None, "chain": [], "launched_at": "x"},
+            "The money allowed for a run (max_cost_usd) was used up: all of it.",
+        ),
+        ({"reason": "max_hours", "max_hours": 24}, "The hours allowed for a run (max_hours) were used up: 24 h."),
+        (
+            {"reason": "stalled", "stall_minutes": 30},
+            "The training stalled: no byte of log and no GPU use for 30 minutes.",
+        ),
+        (
+            {"reason": "stalled", "stall_minutes": 1, "stall_gpu_known": False},
+            "The training stalled: no byte of log for 1 minute; whether it used its GPU is not known.",
+        ),
+    ],
+)
+def test_a_limit_is_told_with_its_setting_and_what_it_cost(
+    failure: ModuleType, fields: dict[str, Any], title: str
+) -> None:
+    record = {"run_id": "r", "log": "/none", "log_start": None, "exit_code": 143, "ended_at": 1000 + 4.35 * 3600}
+    found = failure.explain({**record, **fields})
+    assert found["title"] == title
+    assert any(fields["reason"].partition("_")[0] in advice or "stall_minutes" in advice for advice in found["advice"])

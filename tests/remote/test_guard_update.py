@@ -28,8 +28,8 @@ def make_older(pod: FakePod) -> None:
     """Give the pod the guard of an earlier version."""
     path = pod.directory / "guard.py"
     text = path.read_text()
-    assert "\nVERSION = 1\n" in text
-    path.write_text(text.replace("\nVERSION = 1\n", "\nVERSION = 0\n"))
+    assert "\nVERSION = 2\n" in text
+    path.write_text(text.replace("\nVERSION = 2\n", "\nVERSION = 0\n"))
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -55,7 +55,7 @@ def test_an_older_guard_is_replaced_and_its_successor_keeps_its_deadlines(pod: F
     assert "the guard of an earlier version was replaced (guard.py)" in said
     assert old.wait(timeout=10) != 0
     assert files(pod.directory) == files(REMOTE)
-    assert pod.status()["version"] == 1
+    assert pod.status()["version"] == 2
     assert 150 < pod.status()["grace_left_s"] <= 200
 
 
@@ -67,7 +67,7 @@ def test_files_that_an_older_guard_did_not_have_are_added(pod: FakePod) -> None:
     assert update(pod)[0]
     assert files(pod.directory) == files(REMOTE)
     assert old.wait(timeout=10) != 0
-    assert pod.status()["version"] == 1
+    assert pod.status()["version"] == 2
 
 
 def test_the_guard_of_a_run_stays_as_it_is(pod: FakePod) -> None:
@@ -100,7 +100,7 @@ def test_where_no_guard_answers_the_files_are_there_for_the_next_one(pod: FakePo
     assert update(pod)[0]
     assert files(pod.directory) == files(REMOTE)
     pod.start_guard()
-    assert pod.status()["version"] == 1
+    assert pod.status()["version"] == 2
 
 
 @pytest.mark.parametrize("older", [True, False])
@@ -111,5 +111,5 @@ def test_prepare_holds_the_lease_of_the_guard_that_came_with_it(pod: FakePod, ol
     process = pod.start_program("prepare.py", {"clone": str(pod.clone), "who": "ann"})
     assert process.stdout is not None
     answer = as_object(process.stdout.readline())
-    assert answer["guard"]["version"] == 1
+    assert answer["guard"]["version"] == 2
     wait_until(lambda: pod.client().ask("status", token=answer["token"])["token_holds"], "the lease")
