@@ -8,8 +8,10 @@ from typing import Any
 
 from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import open_shell
+from podtasks.flows.end_marks import mark_ended, note_end
 from podtasks.flows.launched import Launched
 from podtasks.flows.own_pods import find_pod, pick_pod
 from podtasks.flows.pod_programs import PodPrograms
@@ -68,15 +70,35 @@ def is_running(report: PodReport, run_id: str) -> bool:
     return record.get("run_id") == run_id and record.get("ended_at") is None
 
 
-def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: bool, grace_s: float) -> Pod | None:
+@dataclass(frozen=True)
+class Ending:
+    """The user's wish to end what runs, and where it is noted.
+
+    Args:
+        files: the project's files, which say so to watchers on this machine.
+        at: when it was wished, seconds since 1970.
+    """
+
+    files: ProjectFiles
+    at: float
+
+
+def stop(
+    cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: bool, grace_s: float, ending: Ending
+) -> Pod | None:
     """Ask our pod's run to end, so that it can save and write its exit code, then stop the pod.
 
-    With `now` the pod is stopped at once. Returns the pod, None where none was running. A pod whose run
-    cannot be asked is stopped all the same. Raises PodTimeoutError when it goes on running.
+    With `now` the run is only marked as ended by the user, for seconds at most, and the pod stopped at once. Returns
+    the pod, None where none was running. A pod whose run cannot be asked is stopped all the same. Raises
+    PodTimeoutError when it goes on running.
     """
     pod = find_pod(cloud, project)
     if pod is None or pod.status is not PodStatus.RUNNING:
         return None
+    if now:
+        mark_ended(cloud, pod, ending.files, report, ending.at)
+    else:
+        note_end(ending.files, pod.id, ending.at, report)
     ended = not now and _end_run(cloud, pod, report, grace_s)
     if ended and confirm_stopped(cloud, pod, clock, timeout_s=SELF_STOP_S):
         report.step(f"pod {pod.id} has stopped itself: no GPU is billed any more")
@@ -91,8 +113,13 @@ def stop(cloud: Cloud, project: str, report: Reporter, clock: Clock, *, now: boo
     return pod
 
 
-def terminate(cloud: Cloud, pod: Pod, report: Reporter) -> None:
-    """Delete a pod with its container disk; a network volume stays, a host-local volume disk does not."""
+def terminate(cloud: Cloud, pod: Pod, report: Reporter, ending: Ending) -> None:
+    """Delete a pod with its container disk; a network volume stays, a host-local volume disk does not.
+
+    A run on it is marked as ended by the user first, for seconds at most.
+    """
+    if pod.status is PodStatus.RUNNING:
+        mark_ended(cloud, pod, ending.files, report, ending.at)
     cloud.api.terminate_pod(pod.id)
     report.step(f"pod {pod.id} is deleted; nothing of it is billed any more")
 

@@ -9,6 +9,7 @@ from podtasks.doors.at_once import ask_at_once
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
+from podtasks.flows.end_marks import tell_end
 from podtasks.flows.runs import known_history
 from podtasks.flows.stored_logs import read_newest_record
 from podtasks.flows.volume_store import open_s3_volume
@@ -28,9 +29,9 @@ def find_last_run(cloud: Cloud, files: ProjectFiles) -> tuple[Mapping[str, Any] 
     if record is not None:
         if ended_at(record) is not None:
             run_copies.remember_record(files, record)
-        return record, source
+        return tell_end(files, record), source
     known = known_history(files, 1)
-    return (known.records[0], known.source) if known.records else NOWHERE
+    return (tell_end(files, known.records[0]), known.source) if known.records else NOWHERE
 
 
 def _read_volume(cloud: Cloud) -> tuple[dict[str, Any] | None, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from podtasks.doors.console import Reporter
@@ -12,6 +12,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import open_shell
+from podtasks.flows.end_marks import tell_end
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.stored_logs import VolumeReader, list_run_ids, read_record
@@ -36,6 +37,13 @@ def read_history(
     cloud: Cloud | None, project: str, files: ProjectFiles, report: Reporter, limit: int | None
 ) -> History:
     """Return the newest runs; all without a limit. `cloud` is None where the local cloud does not run."""
+    found = _read_history(cloud, project, files, report, limit)
+    return replace(found, records=tuple(tell_end(files, record) for record in found.records))
+
+
+def _read_history(
+    cloud: Cloud | None, project: str, files: ProjectFiles, report: Reporter, limit: int | None
+) -> History:
     if cloud is None:
         return known_history(files, limit)
     pod = find_pod(cloud, project)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # What remote/supervise.py, guard_end.py and end_request.py write. A reason that is not here is in words already.
 WORDS = {
-    "user": "ended by inv stop",
+    "user": "ended by inv stop or terminate",
     "the tmux session was ended": "ended with its tmux session",
     "interrupted in tmux": "interrupted in its tmux session",
     "SIGTERM: the pod is ending": "ended with its pod",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from invoke.context import Context
 from invoke.exceptions import Exit
 
@@ -15,6 +17,7 @@ from podtasks.tasks.results import CLOUD_HELP
 @task(help={**CLOUD_HELP, "now": "stop the pod at once, without asking its run to end"})
 def stop(c: Context, now: bool = False, cloud: str = "") -> None:
     """End the run and stop the pod; delete a CPU pod that copies files. What is on the volume stays."""
+    from podtasks.flows.control import Ending
     from podtasks.flows.control import stop as stop_flow
     from podtasks.flows.findings import Findings
     from podtasks.flows.helper_pod import terminate_helpers
@@ -33,6 +36,7 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
                 project.clock,
                 now=now,
                 grace_s=project.settings.stop_grace_s,
+                ending=Ending(project.files, time.time()),
             )
         )
     except KeyboardInterrupt:
@@ -50,6 +54,7 @@ def stop(c: Context, now: bool = False, cloud: str = "") -> None:
 @task(help={**CLOUD_HELP, "yes": "do not ask, not even where a host-local volume disk is lost with it"})
 def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
     """Delete the pod, and a CPU pod that copies files. What is on a network volume stays."""
+    from podtasks.flows.control import Ending
     from podtasks.flows.control import terminate as terminate_flow
     from podtasks.flows.helper_pod import terminate_helpers
     from podtasks.flows.own_pods import find_pod
@@ -74,7 +79,7 @@ def terminate(c: Context, yes: bool = False, cloud: str = "") -> None:
         if not project.console.confirm(build_question(pod), default=False):
             raise Exit("Nothing was changed.", code=INTERRUPTED)
     try:
-        terminate_flow(account, pod, project.console)
+        terminate_flow(account, pod, project.console, Ending(project.files, time.time()))
     finally:
         terminate_helpers(account, project.settings.project, project.console)
 

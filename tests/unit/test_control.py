@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.doors.project_files import ProjectFiles
 from podtasks.doors.ssh import Output
-from podtasks.flows.control import SELF_STOP_S, PodReport, find_run, is_running, read_status, stop, terminate
+from podtasks.flows import end_marks
+from podtasks.flows.control import SELF_STOP_S, Ending, PodReport, find_run, is_running, read_status, stop, terminate
 from podtasks.flows.launched import Launched
 from podtasks.flows.stopping import STOP_WAIT_S
 from podtasks.pure.errors import ApiUnreachableError, PodTimeoutError
@@ -32,8 +35,23 @@ RECORD = {
 }
 
 
+NOW = 1_800_000_000.0
+LOST = {
+    "run_id": "digits-20270115-051400-3f2a1b9",
+    "pod": {"id": "pod1"},
+    "ended_at": 1_800_000_060.0,
+    "exit_code": None,
+    "reason": "pod lost",
+    "failure": {"kind": "pod_lost", "title": "The pod went away."},
+}
+
+
+def ending(world: World) -> Ending:
+    return Ending(ProjectFiles(world.folder), NOW)
+
+
 def stop_ours(world: World, *, now: bool = False) -> Pod | None:
-    return stop(world.cloud(), "demo", world.report, world.clock, now=now, grace_s=30)
+    return stop(world.cloud(), "demo", world.report, world.clock, now=now, grace_s=30, ending=ending(world))
 
 
 # Stopping
@@ -66,6 +84,7 @@ def test_who_interrupts_a_stop_hears_that_the_pod_may_still_be_billed(
 
     settings = SimpleNamespace(project="demo", stop_grace_s=30)
     project = SimpleNamespace(
+        files=ProjectFiles(world.folder),
         open_existing_cloud=world.cloud, settings=settings, console=world.report, clock=world.clock
     )
     monkeypatch.setattr(pod_tasks, "open_project", lambda *_: project)
@@ -129,18 +148,51 @@ def test_pod_whose_port_is_not_published_yet_is_stopped_all_the_same(world: Worl
     assert world.report.notes == ["the run could not be asked to end: pod pod1 publishes no SSH port yet."]
 
 
-def test_stop_now_asks_nobody(world: World, pod: FakePod) -> None:
+def test_stop_now_marks_the_run_as_ended_by_the_user_and_waits_for_nothing(world: World, pod: FakePod) -> None:
     world.api.on("list_pods", [make_pod()]).on("find_pod pod1", STOPPED).on("stop_pod pod1", None)
+    pod.on("end_run.py", NOT_ENDED)
     assert stop_ours(world, now=True) == make_pod()
-    assert pod.reached == []
+    assert pod.asked == [("end_run.py", {"reason": "user", "timeout_s": 0})]
     assert world.api.calls == ["list_pods", "stop_pod pod1", "find_pod pod1"]
+    assert world.report.steps[0] == "run digits-1 is marked as ended by you"
+    assert world.clock.sleeps == []
+
+
+def test_stop_now_of_a_pod_without_a_run_has_nothing_to_mark(world: World, pod: FakePod) -> None:
+    world.api.on("list_pods", [make_pod()]).on("find_pod pod1", STOPPED).on("stop_pod pod1", None)
+    pod.on("end_run.py", NO_RUN)
+    assert stop_ours(world, now=True) == make_pod()
+    assert len(world.report.steps) == 1 and world.report.notes == []
+
+
+def test_stop_now_of_a_pod_that_does_not_answer_says_who_knows_of_it(world: World, pod: FakePod) -> None:
+    world.api.on("list_pods", [make_pod()]).on("find_pod pod1", STOPPED).on("stop_pod pod1", None)
+    pod.connects = [BROKEN]
+    assert stop_ours(world, now=True) == make_pod()
+    assert world.api.orders() == ["stop_pod pod1"]
+    (note,) = world.report.notes
+    assert "could not be marked as ended by you (The SSH link to the pod broke: reset by peer)" in note
+    assert "one elsewhere may start it again" in note
+    assert end_marks.was_ended_here(ProjectFiles(world.folder), LOST)
+
+
+def test_marking_delays_the_stop_for_seconds_only(
+    world: World, pod: FakePod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(end_marks, "MARK_TIMEOUT_S", 0.05)
+    released = threading.Event()
+    world.api.on("list_pods", [make_pod()]).on("find_pod pod1", STOPPED).on("stop_pod pod1", None)
+    pod.always("end_run.py", lambda _: released.wait() and NOT_ENDED)
+    assert stop_ours(world, now=True) == make_pod()
+    released.set()
+    assert "no answer within" in world.report.notes[0]
 
 
 def test_pod_that_goes_on_running_is_an_error_that_says_what_it_costs(world: World, pod: FakePod) -> None:
     world.api.on("list_pods", [make_pod()]).on("find_pod pod1", make_pod()).on("stop_pod pod1", None)
+    pod.on("end_run.py", NO_RUN)
     with pytest.raises(PodTimeoutError, match="still reads as running") as caught:
         stop_ours(world, now=True)
-    assert pod.reached == []
     assert "$0.69/h" in caught.value.means
     assert sum(world.clock.sleeps) == pytest.approx(STOP_WAIT_S)
 
@@ -164,8 +216,76 @@ def test_nothing_is_stopped_where_no_pod_of_ours_runs(world: World, pod: FakePod
 
 def test_terminated_pod_is_told(world: World) -> None:
     world.api.on("terminate_pod pod1", None)
-    terminate(world.cloud(), STOPPED, world.report)
+    terminate(world.cloud(), STOPPED, world.report, ending(world))
     assert world.report.steps == ["pod pod1 is deleted; nothing of it is billed any more"]
+
+
+def test_run_on_a_terminated_pod_is_marked_as_ended_by_the_user_first(world: World, pod: FakePod) -> None:
+    world.api.on("terminate_pod pod1", None)
+    pod.on("end_run.py", NOT_ENDED)
+    terminate(world.cloud(), make_pod(), world.report, ending(world))
+    assert pod.questions("end_run.py") == [{"reason": "user", "timeout_s": 0}]
+    assert [step.split()[0] for step in world.report.steps] == ["run", "pod"]
+
+
+# What this machine knows of it
+
+
+@pytest.mark.parametrize(
+    ("record", "is_ours"),
+    [
+        (LOST, True),
+        ({**LOST, "run_id": "odd", "launched_at": NOW - 1}, True),
+        ({**LOST, "run_id": "odd", "launched_at": NOW + 1}, False),
+        ({**LOST, "run_id": "digits-20270116-051400-3f2a1b9"}, False),
+        ({**LOST, "pod": {"id": "pod2"}}, False),
+        ({**LOST, "pod": None}, False),
+        ({"run_id": "odd", "pod": {"id": "pod1"}}, False),
+    ],
+)
+def test_run_was_ended_here_when_its_pod_was_after_its_launch(
+    world: World, record: dict[str, object], is_ours: bool
+) -> None:
+    files = ProjectFiles(world.folder)
+    assert not end_marks.was_ended_here(files, record)
+    end_marks.note_end(files, "pod1", NOW, world.report)
+    assert end_marks.was_ended_here(files, record) is is_ours
+
+
+def test_run_whose_pod_was_deleted_from_here_is_told_as_that_and_not_as_lost(world: World) -> None:
+    files = ProjectFiles(world.folder)
+    assert end_marks.tell_end(files, LOST) is LOST
+    end_marks.note_end(files, "pod1", NOW, world.report)
+    told = end_marks.tell_end(files, LOST)
+    assert (told["reason"], told["failure"]) == ("user", None)
+    assert end_marks.tell_end(files, {**LOST, "ended_at": None, "reason": None})["reason"] == "user"
+    finished = {**LOST, "reason": "finished", "exit_code": 0}
+    assert end_marks.tell_end(files, finished) is finished
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"pod1": "x"}'])
+def test_notes_that_cannot_be_read_are_none_and_are_replaced(world: World, text: str) -> None:
+    files = ProjectFiles(world.folder)
+    files.ensure_state_folder()
+    (files.state_folder / "ended-pods.json").write_text(text)
+    assert not end_marks.was_ended_here(files, LOST)
+    end_marks.note_end(files, "pod1", NOW, world.report)
+    assert end_marks.was_ended_here(files, LOST)
+
+
+def test_notes_of_long_ago_are_let_go(world: World) -> None:
+    files = ProjectFiles(world.folder)
+    for number in range(end_marks.MOST_NOTES + 1):
+        end_marks.note_end(files, f"pod{number}", NOW + number, world.report)
+    assert not end_marks.was_ended_here(files, {**LOST, "pod": {"id": "pod0"}})
+    assert end_marks.was_ended_here(files, LOST)
+
+
+def test_disk_that_takes_no_note_keeps_no_pod_running(world: World) -> None:
+    files = ProjectFiles(world.folder / "missing" / "folder")
+    (world.folder / "missing").write_text("a file")
+    end_marks.note_end(files, "pod1", NOW, world.report)
+    assert "is not noted here" in world.report.notes[0]
 
 
 # Looking

@@ -24,7 +24,10 @@ def test_running_run_says_so_where_the_exit_code_will_be() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"reason": "user", "failure": {"kind": "asked_to_end", "title": "It was asked to end."}}, "ended by inv stop"),
+        (
+            {"reason": "user", "failure": {"kind": "asked_to_end", "title": "It was asked to end."}},
+            "ended by inv stop or terminate",
+        ),
         ({"reason": "failed", "failure": {"kind": "disk_full", "title": "The disk is full."}}, "The disk is full."),
         ({"reason": "finished"}, "finished"),
         ({}, "?"),

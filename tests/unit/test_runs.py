@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.flows import last_run, run_copies, runs
+from podtasks.flows import end_marks, last_run, run_copies, runs
 from podtasks.flows.last_run import find_last_run
 from podtasks.flows.runs import History, known_history, read_history
 from podtasks.pure.errors import ApiUnreachableError
@@ -155,3 +155,16 @@ def test_last_run_of_a_silent_volume_is_what_is_known_here(
 ) -> None:
     volume.error = ApiUnreachableError("silent", next_step="wait")
     assert find_last_run(replace(world.cloud(), s3_keys=KEYS, data_center="X"), files) == (None, "")
+
+
+def test_run_lost_with_a_pod_that_was_deleted_from_here_is_told_as_ended_by_the_user(
+    world: World, files: ProjectFiles, volume: FakeReader
+) -> None:
+    lost = {"ended_at": 2e9, "exit_code": None, "reason": "pod lost", "failure": {"kind": "pod_lost", "title": "x"}}
+    volume.add_run(IDS[4], newest=True, pod={"id": "pod1"}, **lost)
+    world.api.on("list_pods", [])
+    cloud = replace(world.cloud(), s3_keys=KEYS, data_center="EU-RO-1")
+    assert read(world, files, 1).records[0]["reason"] == "pod lost"
+    end_marks.note_end(files, "pod1", 1.8e9, world.report)
+    record, _ = find_last_run(cloud, files)
+    assert record is not None and record["reason"] == read(world, files, 1).records[0]["reason"] == "user"

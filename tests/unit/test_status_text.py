@@ -199,7 +199,7 @@ def test_status_of_a_silent_pod_says_why_and_tells_no_run() -> None:
         ),
         (
             {"ended_at": NOW - 60, "exit_code": 143, "reason": "user"},
-            "ended by inv stop, exit code 143, 09:59 XYZ, after 1 h 59 min, $1.37",
+            "ended by inv stop or terminate, exit code 143, 09:59 XYZ, after 1 h 59 min, $1.37",
         ),
         ({"ended_at": NOW - 60}, "ended, exit code unknown, 09:59 XYZ, after 1 h 59 min, $1.37"),
     ],

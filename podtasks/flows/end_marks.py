@@ -1,0 +1,102 @@
+"""That a run was ended by its user: told to the run's own record before its pod goes, and noted on this machine.
+
+Whoever watches a training brings a lost run back, and one that its user has ended not. The record on the volume says
+so to all watchers; where the pod cannot be asked any more, the note here says so at least to those of this machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from podtasks.doors.at_once import Late, ask_at_once
+from podtasks.doors.console import Reporter
+from podtasks.doors.project_files import ProjectFiles, write_atomically
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.connect import open_shell
+from podtasks.flows.pod_programs import PodPrograms
+from podtasks.pure.errors import PodtasksError, RemoteRefusedError
+from podtasks.pure.pod import Pod
+from podtasks.pure.run_costs import ended_at, launched_at
+from podtasks.pure.run_ids import made_at
+
+MARK_TIMEOUT_S = 5.0
+MOST_NOTES = 100
+USER = "user"
+
+
+def mark_ended(cloud: Cloud, pod: Pod, files: ProjectFiles, report: Reporter, now: float) -> None:
+    """Tell a pod's run that its user ends it, within seconds, and note it here; what fails is said and no error.
+
+    `now` is the moment, in seconds since 1970.
+    """
+    note_end(files, pod.id, now, report)
+    ((_, answer),) = ask_at_once({"mark": functools.partial(_mark, cloud, pod)}, MARK_TIMEOUT_S)
+    if isinstance(answer, str):
+        if answer:
+            report.step(f"run {answer} is marked as ended by you")
+        return
+    why = f"no answer within {MARK_TIMEOUT_S:.0f} s" if isinstance(answer, Late) else _describe(answer)
+    report.note(
+        f"a run on pod {pod.id} could not be marked as ended by you ({why}); watchers on this machine know it, "
+        "one elsewhere may start it again"
+    )
+
+
+def note_end(files: ProjectFiles, pod_id: str, now: float, report: Reporter) -> None:
+    """Note that the user ends whatever runs on a pod."""
+    notes = {**_read_notes(files), pod_id: now}
+    newest = sorted(notes.items(), key=lambda item: item[1])[-MOST_NOTES:]
+    try:
+        files.ensure_state_folder()
+        write_atomically(_path(files), json.dumps(dict(newest)).encode())
+    except OSError as error:
+        report.note(f"that you end the run is not noted here: {error}")
+
+
+def was_ended_here(files: ProjectFiles, record: Mapping[str, Any]) -> bool:
+    """Return whether the user has ended this run's pod from this machine, after the run was launched."""
+    pod = record.get("pod")
+    at = _read_notes(files).get(str(pod.get("id"))) if isinstance(pod, Mapping) else None
+    # The id has the time of the machine that launched the run, which is mostly this one.
+    began = made_at(str(record.get("run_id")))
+    began = launched_at(record) if began is None else began
+    return at is not None and began is not None and began <= at
+
+
+def tell_end(files: ProjectFiles, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run's record as it is told: lost with its pod, it was ended by the user who had deleted that."""
+    is_lost = ended_at(record) is None or record.get("reason") == "pod lost"
+    if is_lost and record.get("exit_code") is None and was_ended_here(files, record):
+        return {**record, "reason": USER, "failure": None}
+    return record
+
+
+def _mark(cloud: Cloud, pod: Pod) -> str:
+    """Return the id of the run that was marked, "" where there was none."""
+    try:
+        with open_shell(cloud, pod) as shell:
+            answer = PodPrograms(shell, pod).ask("end_run.py", {"reason": USER, "timeout_s": 0})
+    except RemoteRefusedError:
+        return ""
+    return str(answer.get("run_id") or "")
+
+
+def _describe(error: object) -> str:
+    return error.what.rstrip(".") if isinstance(error, PodtasksError) else f"{type(error).__name__}: {error}"
+
+
+def _path(files: ProjectFiles) -> Path:
+    return files.state_folder / "ended-pods.json"
+
+
+def _read_notes(files: ProjectFiles) -> dict[str, float]:
+    try:
+        notes = json.loads(_path(files).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    found = notes.items() if isinstance(notes, dict) else ()
+    return {name: float(at) for name, at in found if isinstance(at, int | float)}
