@@ -21,29 +21,47 @@ import pytest
 from tests.contract.local_cloud import READY_S, Emulator, Pods, escaped, public_port, wait_for
 
 # A program in place of sshd: it takes all bytes of a connection, and answers after their end.
-COUNTING = escaped(
-    "python3 -uc '"
-    "import hashlib,socket,threading\n"
-    'port=[l.split()[1] for l in open("/etc/ssh/sshd_config") if l.startswith("Port")][0]\n'
-    'server=socket.create_server(("127.0.0.1",int(port)))\n'
-    "def answer(end):\n"
-    "  seen=hashlib.sha256()\n"
-    "  while (part:=end.recv(1<<18)): seen.update(part)\n"
-    "  end.sendall(seen.hexdigest().encode()); end.close()\n"
-    "while 1: threading.Thread(target=answer,args=(server.accept()[0],)).start()'"
-)
-FLOODING = escaped(
-    "python3 -uc '"
-    "import socket\n"
-    'port=[l.split()[1] for l in open("/etc/ssh/sshd_config") if l.startswith("Port")][0]\n'
-    'server=socket.create_server(("127.0.0.1",int(port)))\n'
-    "while 1:\n"
-    "  end=server.accept()[0]\n"
-    "  try:\n"
-    '    for n in range(400): end.sendall(b"%06d\\n"%n*30000)\n'
-    "  except OSError: pass\n"
-    "  end.close()'"
-)
+
+
+def instead_of_sshd(script: str) -> str:
+    """Return a start command of Python that has a listening socket, `server`, where sshd would listen."""
+    lines = (
+        "import hashlib, socket, threading\n"
+        'port = [line.split()[1] for line in open("/etc/ssh/sshd_config") if line.startswith("Port")][0]\n'
+        'server = socket.create_server(("127.0.0.1", int(port)))\n'
+    )
+    return escaped(f"python3 -uc '{lines}{script}'")
+
+
+# Takes all bytes of a connection and answers after their end.
+COUNTING = instead_of_sshd("""
+def answer(end):
+    seen = hashlib.sha256()
+    while part := end.recv(1 << 18):
+        seen.update(part)
+    end.sendall(seen.hexdigest().encode())
+    end.close()
+while True:
+    threading.Thread(target=answer, args=(server.accept()[0],)).start()
+""")
+# Sends much and reads nothing.
+FLOODING = instead_of_sshd("""
+while True:
+    end = server.accept()[0]
+    try:
+        for number in range(400):
+            end.sendall(b"%06d\\n" % number * 30000)
+    except OSError:
+        pass
+    end.close()
+""")
+# Greets and reads nothing.
+DEAF = instead_of_sshd("""
+kept = []
+while True:
+    kept.append(server.accept()[0])
+    kept[-1].sendall(b"0")
+""")
 FLOOD = b"".join(b"%06d\n" % number * 30000 for number in range(400))
 
 SENSELESS: list[object] = [
@@ -281,8 +299,8 @@ def test_a_clients_reset_reaches_the_pod(relayed: Emulator, pods: Pods, pod_id: 
 def test_where_nothing_listens_behind_the_relay_a_connection_is_reset(relayed: Emulator, pods: Pods) -> None:
     pod_id = pods.create(docker_args="sleep 600")
     wait_for(lambda: relayed.inside(pod_id)["process_id"], "the pod runs")
-    with pytest.raises(ConnectionResetError):
-        read_to_end(connect(port_of(relayed, pod_id)))
+    with pytest.raises(ConnectionResetError), connect(port_of(relayed, pod_id)) as end:
+        read_to_end(end)
     relayed.control("POST", f"/pods/{pod_id}/kill")
 
 
@@ -313,6 +331,20 @@ def test_a_lost_host_can_fall_silent(relayed: Emulator, pods: Pods, pod_id: str)
         with contextlib.suppress(ConnectionResetError):
             read_to_end(end)
         assert time.monotonic() - before >= 1.5
+
+
+def test_a_stalled_way_back_hides_a_reset_too(relayed: Emulator, pods: Pods) -> None:
+    pod_id = pods.create(docker_args=DEAF)
+    wait_for(lambda: _first_byte(port_of(relayed, pod_id)), "the program listens")
+    with connect(port_of(relayed, pod_id)) as end:
+        assert end.recv(1) == b"0"
+        disturb(relayed, pod_id, stall="from_pod", stall_s=1.0)
+        before = time.monotonic()
+        end.sendall(b"never read")
+        relayed.control("POST", f"/pods/{pod_id}/kill")
+        with pytest.raises(ConnectionResetError):
+            read_to_end(end)
+        assert time.monotonic() - before >= 1.0
 
 
 def test_the_relay_ends_with_the_pod_and_a_new_start_has_a_new_one(
