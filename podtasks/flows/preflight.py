@@ -16,6 +16,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.findings import Findings
 from podtasks.flows.place import Place, build_pod_plan, check_place
+from podtasks.pure.budget import warn_budget
 from podtasks.pure.errors import CodeError, ConfigError, UsageError
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod_path import is_inside
@@ -206,10 +207,11 @@ def _require_in_commit(revision: local_git.Revision, path: str, setting: str = "
 
 
 def _build_plan(settings: Settings, cloud: Cloud, place: Place, launch: Launch, revision: local_git.Revision) -> Plan:
+    pod_plan = build_pod_plan(settings, cloud, place)
     return Plan(
-        **vars(build_pod_plan(settings, cloud, place)),
+        **vars(pod_plan),
         launch=launch,
         commit_subject=revision.message,
         forward_agent=settings.forward_agent,
-        notes=revision.notes,
+        notes=(*revision.notes, *warn_budget(launch, pod_plan.prices)),
     )

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from podtasks.pure.budget import describe_end
 from podtasks.pure.gpu_offers import pod_usd_per_hour
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus
 from podtasks.pure.run import Launch
@@ -35,6 +36,13 @@ class PodPlan:
     def runs_already(self) -> bool:
         """Whether our pod runs, so that nothing is rented."""
         return self.pod is not None and self.pod.status is PodStatus.RUNNING
+
+    @property
+    def prices(self) -> tuple[float, ...]:
+        """What the pod costs in US dollars an hour if it runs already, else what it may cost."""
+        if self.pod is not None and self.runs_already:
+            return (self.pod.usd_per_hour,)
+        return tuple(pod_usd_per_hour(offer, self.spec.gpu_count) for offer in self.offers)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "command", shlex.join([launch.python, *launch.words])
     if launch.secrets:
         yield "secrets", f"{', '.join(launch.secrets)}: to the training alone"
-    yield "ends", _describe_end(plan)
+    yield "ends", describe_end(launch, plan.prices)
 
 
 def _describe_code(launch: Launch) -> str:
@@ -125,21 +133,3 @@ def _describe_checkpoint(launch: Launch) -> str:
     if launch.force_restart:
         return f"ignored; old ones in {launch.checkpoint_dir} are moved aside, not deleted"
     return f"newest complete {launch.checkpoint_pattern} in {launch.checkpoint_dir}, else a fresh start"
-
-
-def _describe_end(plan: Plan) -> str:
-    ends = {
-        "stop": "the pod stops itself",
-        "terminate": "the pod deletes itself",
-        "keep": "the pod is KEPT and billed on",
-    }
-    hours = plan.launch.max_hours
-    most_usd = _usd_per_hour(plan) * hours
-    return f"{ends[plan.launch.when_done]} when done, after {hours:g} h at the latest (${most_usd:.2f})"
-
-
-def _usd_per_hour(plan: Plan) -> float:
-    """Return what the pod costs if it runs already, else what it may cost at most."""
-    if plan.pod is not None and plan.runs_already:
-        return plan.pod.usd_per_hour
-    return max((pod_usd_per_hour(offer, plan.spec.gpu_count) for offer in plan.offers), default=0.0)

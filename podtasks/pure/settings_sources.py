@@ -15,7 +15,7 @@ PROJECT_FILE = "invoke.yaml"
 IDENTITY_FILE = ".runpod.env"
 DEFAULT = "default"
 PREFIX = "PODTASKS_"
-FLAG_KEYS = {"gpu": "gpu_types"}
+FLAG_KEYS = {"gpu": "gpu_types", "max_cost": "max_cost_usd"}
 MAPPING_KEYS = frozenset({"env", "links", "data"})
 NULLABLE_KEYS = frozenset(name for name, field in Settings.model_fields.items() if field.default is None) | {
     "requirements"

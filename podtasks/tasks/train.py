@@ -32,6 +32,8 @@ HELP = {
     "yes": "do not ask before a pod is rented",
     "keep": "the same as --when-done keep",
     "when-done": "what becomes of the pod at the end: stop, terminate or keep",
+    "max-hours": "hours the run may take (the setting max_hours)",
+    "max-cost": "US dollars it may cost at its pod's price (the setting max_cost_usd)",
     "cloud": "where to train: auto, runpod or local",
 }
 
@@ -51,6 +53,8 @@ def train(
     yes: bool = False,
     keep: bool = False,
     when_done: str = "",
+    max_hours: str = "",
+    max_cost: str = "",
     cloud: str = "",
 ) -> None:
     """Train on a rented GPU: pod, code, newest checkpoint, log, and the pod stops itself.
@@ -59,7 +63,8 @@ def train(
     """
     from podtasks.flows.preflight import TrainRequest
 
-    project = open_project(c, _settings_flags(gpu, args, code, when_done, keep, cloud))
+    flags = _settings_flags(gpu, args, code, when_done, keep, cloud)
+    project = open_project(c, {**flags, "max_hours": max_hours, "max_cost": max_cost})
     if resume_from == "":
         raise UsageError("--resume-from is empty.", next_step="name a checkpoint, or leave the flag out")
     request = TrainRequest(project.files.name_from_here(config), force_restart, resume_from, branch or None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from podtasks.pure.budget import warn_budget
 from podtasks.pure.plan import Plan, render
 from podtasks.pure.pod import PodStatus
 from tests.unit.fakes import A100, RTX_4090, SPEC, make_pod
@@ -113,3 +115,55 @@ def test_plan_quotes_the_command_so_that_it_could_be_pasted() -> None:
 def test_plan_shows_no_environment() -> None:
     assert "VERYSECRET" not in render(PLAN)
     assert "VERYSECRET" not in repr(PLAN)
+
+
+# What bounds it
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"max_cost_usd": 33.36}, "after 24 h at the latest ($33.36)"),
+        ({"max_cost_usd": 20.0}, "after 24 h or $20.00 at the latest (max_cost_usd comes first above $0.83/h)"),
+        ({"max_cost_usd": 16.0}, "after $16.00 at the latest (max_cost_usd: 11 h 31 min at $1.39/h)"),
+        ({"max_cost_usd": 16.0, "max_hours": 2.0}, "after 2 h at the latest ($2.78)"),
+        (
+            {"on_stall": "stop", "stall_minutes": 45.0},
+            "after 24 h at the latest ($33.36), or 45 min after its last sign of work (on_stall)",
+        ),
+        ({"on_stall": "stop", "stall_minutes": 0.0}, "after 24 h at the latest ($33.36)"),
+        ({"on_stall": "notify", "stall_minutes": 45.0}, "after 24 h at the latest ($33.36)"),
+        (
+            {"keep_failed_s": 1800.0},
+            "after 24 h at the latest ($33.36); if training fails, the pod is billed 30 min more for a look "
+            "(on_failure)",
+        ),
+    ],
+)
+def test_plan_says_the_bound_that_comes_first(changes: dict[str, Any], text: str) -> None:
+    assert row(replace(PLAN, launch=replace(LAUNCH, **changes)), "ends") == f"the pod stops itself when done, {text}"
+
+
+def test_pod_that_is_kept_anyway_is_not_kept_for_a_look() -> None:
+    assert "look" not in row(replace(PLAN, launch=replace(LAUNCH, when_done="keep", keep_failed_s=60.0)), "ends")
+
+
+def test_bound_of_a_running_pod_counts_its_own_price() -> None:
+    plan = replace(PLAN, pod=make_pod(usd_per_hour=0.25), launch=replace(LAUNCH, max_cost_usd=5.0))
+    assert row(plan, "ends").endswith("after $5.00 at the latest (max_cost_usd: 20 h 0 min at $0.25/h)")
+
+
+@pytest.mark.parametrize(
+    ("max_cost_usd", "prices", "says"),
+    [
+        (None, (0.69,), ""),
+        (0.115, (1.39, 0.69), ""),
+        (0.1, (1.39, 0.69), "max_cost_usd of $0.10 is used up after 9 min at $0.69/h, the lowest price"),
+        (0.01, (0.69,), "max_cost_usd of $0.0100 is used up after 52 s at $0.69/h"),
+        (0.01, (0.0,), ""),
+        (0.01, (), ""),
+    ],
+)
+def test_budget_for_minutes_is_warned_about(max_cost_usd: float | None, prices: tuple[float, ...], says: str) -> None:
+    warned = "".join(warn_budget(replace(LAUNCH, max_cost_usd=max_cost_usd), prices))
+    assert warned.startswith(says) and bool(warned) is bool(says)

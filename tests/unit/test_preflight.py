@@ -147,6 +147,11 @@ def test_plan_of_a_good_request(check: Check) -> None:
     assert (plan.commit_subject, plan.notes) == ("Learn digits", ())
 
 
+def test_plan_warns_of_a_budget_that_lasts_for_minutes(check: Check) -> None:
+    check.settings["max_cost_usd"] = 0.05
+    assert "used up after 4 min at $0.69/h" in "".join(check.plan().notes)
+
+
 def test_plan_gives_the_pod_its_identity_without_showing_it(check: Check) -> None:
     check.settings["env"] = {"EXTRA": "a b"}
     env = check.plan().spec.env

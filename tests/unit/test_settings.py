@@ -109,6 +109,7 @@ def test_flag_beats_environment_beats_file_beats_default() -> None:
     assert row(load(project), "gpu_count") == ("2", "invoke.yaml")
     assert row(load(project, environ), "gpu_count") == ("3", "environment PODTASKS_GPU_COUNT")
     assert row(load(project, environ, gpu_count=4), "gpu_count") == ("4", "flag --gpu-count")
+    assert row(load(project, environ, max_cost="2.5"), "max_cost_usd") == ("2.5", "flag --max-cost")
     assert row(load(project, environ, gpu_count=None), "gpu_count")[0] == "3"
 
 
