@@ -86,7 +86,7 @@ class Reaper:
     def _ask_guard(self, sight: Sight) -> Sight:
         with open_shell(self.cloud, sight.pod) as shell:
             guard = PodPrograms(shell, sight.pod).ask("status.py", {"lines": 0}).get("guard")
-        if not isinstance(guard, dict):
+        if not isinstance(guard, dict) or "lease" not in guard:
             return replace(sight, silence="its guard does not answer")
         return replace(sight, guard=guard)
 

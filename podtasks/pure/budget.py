@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from podtasks.pure.amounts import format_duration, format_usd
 from podtasks.pure.run import Launch
@@ -66,3 +67,18 @@ def _describe_failure(launch: Launch) -> str:
         return ""
     kept = format_duration(launch.keep_failed_s)
     return f"; if training fails, the pod is billed {kept} more for a look (on_failure)"
+
+
+def limit_s(usd_per_hour: float, guard: Mapping[str, Any]) -> float | None:
+    """Return after how many seconds the hours or the money of a run are used up, by its guard; None for no bound."""
+    hours, usd = amount(guard, "hours_left"), amount(guard, "usd_left")
+    limits = [] if hours is None else [hours * 3600]
+    if usd is not None and usd_per_hour > 0:
+        limits.append(usd / usd_per_hour * 3600)
+    return max(0.0, min(limits)) if limits else None
+
+
+def amount(answer: Mapping[str, Any], name: str) -> float | None:
+    """Return a number of what a pod tells, None for anything else."""
+    value = answer.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

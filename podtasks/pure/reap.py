@@ -7,10 +7,11 @@ where it cannot be asked, the heartbeat of its run on the volume stands still be
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from podtasks.pure.budget import amount, limit_s
 from podtasks.pure.moments import parse_change_date
 from podtasks.pure.pod import Pod, PodStatus
 
@@ -184,7 +185,7 @@ def _judge_leased(sight: Sight, lease: Mapping[str, Any], guard: Mapping[str, An
     run_id = str(lease.get("run_id") or "") or None
     if lease.get("kind") == "run":
         ending = f", which is ending ({lease['ending']})" if lease.get("ending") else ""
-        return Verdict(sight, State.RUNNING, f"run {run_id}{ending}", run_id, _limit_s(sight.pod, guard))
+        return Verdict(sight, State.RUNNING, f"run {run_id}{ending}", run_id, limit_s(sight.pod.usd_per_hour, guard))
     return Verdict(sight, State.LAUNCHING, f"a launch is under way ({lease.get('who') or 'unnamed'})", run_id)
 
 
@@ -197,15 +198,16 @@ def _judge_stopping(sight: Sight, reason: str) -> Verdict:
 def _judge_waiting(sight: Sight, guard: Mapping[str, Any]) -> Verdict:
     """Return the verdict on a pod that nobody uses, by what would end it."""
     last_run = str(guard.get("last_run_id") or "") or None
-    kept_s, grace_s, limit_s = _number(guard, "kept_left_s"), _number(guard, "grace_left_s"), _limit_s(sight.pod, guard)
+    kept_s, grace_s = amount(guard, "kept_left_s"), amount(guard, "grace_left_s")
+    left_s = limit_s(sight.pod.usd_per_hour, guard)
     if kept_s is not None:
-        ends_s = min(kept_s, limit_s) if limit_s is not None else kept_s
+        ends_s = min(kept_s, left_s) if left_s is not None else kept_s
         return Verdict(sight, State.KEPT, f"kept for a look after run {last_run} failed", last_run, ends_s)
     if grace_s is not None:
         end = "deletes" if sight.is_helper else "stops"
         return Verdict(sight, State.GRACE, f"no run yet; {end} itself when its grace time is over", None, grace_s)
-    if limit_s is not None:
-        return Verdict(sight, State.KEPT, f"kept after run {last_run} (when_done: keep)", last_run, limit_s)
+    if left_s is not None:
+        return Verdict(sight, State.KEPT, f"kept after run {last_run} (when_done: keep)", last_run, left_s)
     return Verdict(sight, State.IDLE, "nothing runs on it, and its guard would not stop it", last_run)
 
 
@@ -244,21 +246,3 @@ def grace_minutes(pod: Pod) -> float:
         return float(pod.env.get("PODTASKS_GRACE_MINUTES", DEFAULT_GRACE_MINUTES))
     except ValueError:
         return DEFAULT_GRACE_MINUTES
-
-
-def _limit_s(pod: Pod, guard: Mapping[str, Any]) -> float | None:
-    """Return after how many seconds the hours or the money of a run are used up, None where neither is bounded."""
-    return min(_limits(pod, guard), default=None)
-
-
-def _limits(pod: Pod, guard: Mapping[str, Any]) -> Iterator[float]:
-    hours, usd = _number(guard, "hours_left"), _number(guard, "usd_left")
-    if hours is not None:
-        yield max(0.0, hours * 3600)
-    if usd is not None and pod.usd_per_hour > 0:
-        yield max(0.0, usd / pod.usd_per_hour * 3600)
-
-
-def _number(answer: Mapping[str, Any], name: str) -> float | None:
-    value = answer.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

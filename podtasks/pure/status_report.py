@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from podtasks.pure.budget import amount, limit_s
+from podtasks.pure.chain import parse_chain
 from podtasks.pure.moments import parse_change_date
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run_costs import cost_usd, ended_at, lasted_s, launched_at
@@ -54,7 +56,9 @@ def build_status(
         "log": _describe_log(answer, now),
         "disk": answer.get("disk"),
         "hours_left": guard.get("hours_left"),
+        "usd_left": guard.get("usd_left"),
         "grace_left_s": guard.get("grace_left_s"),
+        **_describe_keeping(pod, guard),
         "helper_pods": [{"id": helper.id, "usd_per_hour": helper.usd_per_hour} for helper in helpers],
     }
 
@@ -64,6 +68,17 @@ def _may_hold(guard: Mapping[str, Any], record: Mapping[str, Any] | None) -> boo
     if "lease" not in guard or record is None:
         return True
     return bool((guard["lease"] or {}).get("run_id") == record.get("run_id"))
+
+
+def _describe_keeping(pod: Pod | None, guard: Mapping[str, Any]) -> dict[str, Any]:
+    """Return why a pod without a run is kept, if it is, and until when."""
+    kept_s, left_s = amount(guard, "kept_left_s"), limit_s(pod.usd_per_hour if pod else 0.0, guard)
+    if kept_s is not None:
+        return {"kept_for": "failure", "kept_left_s": kept_s if left_s is None else min(kept_s, left_s)}
+    is_free = "lease" in guard and not any((guard["lease"], guard.get("stopping"), guard.get("grace_left_s")))
+    if is_free and left_s is not None:
+        return {"kept_for": "when_done", "kept_left_s": left_s}
+    return {"kept_for": None, "kept_left_s": None}
 
 
 def _describe_pod(pod: Pod, silence: str, now: float) -> dict[str, Any]:
@@ -101,6 +116,8 @@ def _describe_run(record: Mapping[str, Any], now: float, *, can_run: bool, sourc
         "exit_code": record.get("exit_code"),
         "reason": record.get("reason"),
         "failure": record.get("failure"),
+        "stalled_at": record.get("stalled_at") if is_running else None,
+        "chain": None if (chain := parse_chain(record.get("chain"))) is None else chain.to_json(),
     }
 
 
@@ -121,8 +138,8 @@ def _describe_progress(
     if not progress or run is None or run["source"] != "pod" or not run["training_started_at"]:
         return None  # before it trains, what is found is of the run before
     left_s = progress.get("eta_s") if run["state"] == "training" else None
-    hours_left = guard.get("hours_left")
-    fits = None if left_s is None or hours_left is None else left_s <= hours_left * 3600
+    allowed_s = limit_s(pod.usd_per_hour if pod else 0.0, guard)
+    fits = None if left_s is None or allowed_s is None else left_s <= allowed_s
     return {
         **{name: progress.get(name) for name in PROGRESS},
         "left_s": left_s,

@@ -48,6 +48,16 @@ def _pod_rows(status: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[tup
         yield "ssh", f"no answer: {pod['silence']}"
     if status["grace_left_s"] is not None:
         yield "guard", f"stops the pod in {format_duration(status['grace_left_s'])} unless a run is launched"
+    if status["kept_for"]:
+        yield "kept", _describe_keeping(status)
+
+
+def _describe_keeping(status: Mapping[str, Any]) -> str:
+    left_s, now = status["kept_left_s"], status["time"]
+    why = "for a look at the failure" if status["kept_for"] == "failure" else "by when_done"
+    end = now + left_s
+    when = f"{format_clock(end, now)} {zone_name(end)}"
+    return f"{why}; it is billed, and stops itself in {format_duration(left_s)}, at {when}; inv stop does it now"
 
 
 def _change(pod: Mapping[str, Any], now: float) -> str:
@@ -89,6 +99,11 @@ def _run_rows(status: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[tup
     if run["commit"]:
         yield "code", f"{run['branch']} at {str(run['commit'])[:10]}"
     yield "state", _describe_state(run, status["time"])
+    if run["stalled_at"]:
+        silent = format_duration(max(0.0, status["time"] - run["stalled_at"]))
+        yield "stalled", f"no sign of work (log, GPU); noticed {silent} ago"
+    if run["chain"]:
+        yield "restart", _describe_chain(run["chain"])
     yield from _failure_rows(run["failure"])
     if status["progress"]:
         yield from _progress_rows(status["progress"], status["time"])
@@ -105,6 +120,11 @@ def _describe_state(run: Mapping[str, Any], now: float) -> str:
     when = f" {format_clock(run['ended_at'], now)} {zone_name(run['ended_at'])}" if run["ended_at"] else ""
     after = f", after{lasted}" if lasted else ""
     return f"{describe_reason(run['reason']) or 'ended'}, exit code {code}{when and ',' + when}{after}"
+
+
+def _describe_chain(chain: Mapping[str, Any]) -> str:
+    before = f"; {format_cents(chain['used_usd'])} before this run" if chain["restarts"] else ""
+    return f"{chain['restarts']} of {chain['max_restarts']} (--until-done){before}"
 
 
 def _failure_rows(failure: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -127,7 +147,7 @@ def _progress_rows(progress: Mapping[str, Any], now: float) -> Iterator[tuple[st
         yield "progress", ", ".join(parts)
     if progress["left_s"]:
         done = f"{format_clock(progress['done_at'], now)} {zone_name(progress['done_at'])}"
-        late = "; the time limit comes first" if progress["done_before_limit"] is False else ""
+        late = "; the limit comes first" if progress["done_before_limit"] is False else ""
         yield "forecast", (
             f"{format_duration(progress['left_s'])} and {format_cents(progress['left_usd'] or 0.0)} to the end, "
             f"at {done}{late}"
@@ -158,8 +178,16 @@ def _rest_rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     disk = status["disk"]
     if disk and disk.get("used_bytes") is not None:
         yield "volume", _describe_disk(disk, status["time"])
+    limits = list(_limits(status))
+    if limits and not status["kept_for"]:
+        yield "limit", " and ".join(limits)
+
+
+def _limits(status: Mapping[str, Any]) -> Iterator[str]:
     if status["hours_left"] is not None:
-        yield "limit", f"{format_duration(status['hours_left'] * 3600)} left of the hours allowed"
+        yield f"{format_duration(status['hours_left'] * 3600)} left of the hours allowed"
+    if status["usd_left"] is not None:
+        yield f"{format_cents(status['usd_left'])} left of the money allowed"
 
 
 def _describe_disk(disk: Mapping[str, Any], now: float) -> str:

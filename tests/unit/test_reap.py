@@ -30,6 +30,7 @@ OTHER = make_pod("bbb", env={"PODTASKS_PROJECT": "other"}, status_change=RENTED)
 FOREIGN = make_pod("zzz", env={"PODTASKS_PROJECT": ""}, status_change=RENTED)
 IDLE: dict[str, Any] = {"guard": {"lease": None, "grace_left_s": None}}
 TRAINING = {"guard": {"lease": {"kind": "run", "run_id": "digits-1"}}}
+STOPPING = {"guard": {"lease": None, "stopping": "finished"}}
 SILENCE = TransportError("The SSH link broke.", next_step="x")
 
 
@@ -170,9 +171,10 @@ def test_pod_that_answers_the_second_time_is_what_it_says(world: World, pods: Fa
     assert states(make_reaper(world).look()) == {"pod1": State.RUNNING}
 
 
-def test_pod_without_an_answering_guard_is_silent_too(world: World, pods: FakePods) -> None:
+@pytest.mark.parametrize("guard", [None, [], {"ok": False}])
+def test_pod_without_an_answering_guard_is_silent_too(world: World, pods: FakePods, guard: object) -> None:
     world.api.on("list_pods", [OURS])
-    pods.answers, pods.volumes = {"pod1": [{"guard": None}]}, {"vol1": beating(world, until_s=0)}
+    pods.answers, pods.volumes = {"pod1": [{"guard": guard}]}, {"vol1": beating(world, until_s=0)}
     (verdict,) = make_reaper(world).look()
     assert (verdict.state, verdict.why[:38]) == (State.IDLE, "no answer: its guard does not answer; ")
 
@@ -215,14 +217,14 @@ def test_pod_that_hangs_is_not_waited_for(world: World, pods: FakePods, monkeypa
 
 def test_pod_that_stops_itself_meanwhile_is_not_shown(world: World, pods: FakePods) -> None:
     world.api.on("list_pods", [OURS, TWIN], [TWIN])
-    pods.answers = {"pod1": [{"guard": {"stopping": "finished"}}], "pod2": [TRAINING]}
+    pods.answers = {"pod1": [STOPPING], "pod2": [TRAINING]}
     assert states(make_reaper(world).look()) == {"pod2": State.RUNNING}
     assert world.report.notes == ["pod pod1 has stopped by itself meanwhile"]
 
 
 def test_pod_that_wants_to_stop_and_cannot_is_idle(world: World, pods: FakePods) -> None:
     world.api.on("list_pods", [OURS])
-    pods.answers = {"pod1": [{"guard": {"stopping": "finished"}}]}
+    pods.answers = {"pod1": [STOPPING]}
     assert states(make_reaper(world).look()) == {"pod1": State.IDLE}
     assert sum(world.clock.sleeps) == pytest.approx(WATCH_S)
 
@@ -347,7 +349,7 @@ def test_pod_that_goes_on_running_is_not_called_stopped(world: World, pods: Fake
 
 def test_pod_within_its_grace_time_is_stopped_when_asked_for(world: World, pods: FakePods) -> None:
     world.api.on("list_pods", [OURS]).on("stop_pod pod1", None).on("find_pod pod1", None)
-    pods.answers = {"pod1": [{"guard": {"grace_left_s": 60.0}}]}
+    pods.answers = {"pod1": [{"guard": {"lease": None, "grace_left_s": 60.0}}]}
     reaper = make_reaper(world)
     verdicts = reaper.look()
     assert states(verdicts) == {"pod1": State.GRACE}

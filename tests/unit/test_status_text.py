@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from podtasks.pure.amounts import format_cents, format_duration
+from podtasks.pure.chain import Chain
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.status_report import build_status
 from podtasks.pure.status_text import render_status
@@ -96,7 +98,10 @@ def test_document_of_a_bare_pod_has_every_name_and_null_for_what_is_not_known() 
         "log",
         "disk",
         "hours_left",
+        "usd_left",
         "grace_left_s",
+        "kept_for",
+        "kept_left_s",
     }
     assert told["pod"]["spent_usd"] is None and told["run"]["cost_usd"] is None
     assert set(document(None)) == set(told)
@@ -151,7 +156,7 @@ def test_ended_run_of_a_kept_pod_counts_until_its_end_and_has_no_forecast() -> N
 
 def test_forecast_beyond_the_limit_says_so() -> None:
     answer = {"run": RUN, "guard": {"hours_left": 1.0}, "progress": {"eta_s": 7200}}
-    assert "forecast  2 h 0 min and $1.38 to the end, at 12:00 XYZ; the time limit comes first" in text(
+    assert "forecast  2 h 0 min and $1.38 to the end, at 12:00 XYZ; the limit comes first" in text(
         make_pod(), answer
     )
 
@@ -238,3 +243,80 @@ def test_duration_in_words(seconds: float, words: str) -> None:
 )
 def test_cents(usd: float, words: str) -> None:
     assert format_cents(usd) == words
+
+
+# What is left, and what follows
+
+
+FREE = {"lease": None, "grace_left_s": None}
+
+
+@pytest.mark.parametrize(
+    ("guard", "row"),
+    [
+        ({"hours_left": 2.0, "usd_left": 4.2}, "limit  2 h 0 min left of the hours allowed and $4.20 left of the m"),
+        ({"usd_left": 0.001}, "limit  <$0.01 left of the money allowed"),
+    ],
+)
+def test_what_is_left_of_hours_and_money_is_told(guard: dict[str, Any], row: str) -> None:
+    assert row in text(make_pod(), {"run": RUN, "guard": {"lease": {"run_id": "digits-1"}, **guard}})
+
+
+def test_pod_that_is_kept_after_a_failure_says_so_and_until_when() -> None:
+    answer = {"run": ENDED, "guard": {**FREE, "kept_left_s": 1740.0, "hours_left": 3.0}}
+    told = document(make_pod(), answer)
+    assert (told["kept_for"], told["kept_left_s"]) == ("failure", 1740.0)
+    row = "kept   for a look at the failure; it is billed, and stops itself in 29 min, at 10:29 XYZ; inv stop does it n"
+    assert row in render_status(told)
+    assert "limit " not in render_status(told)
+
+
+def test_kept_pod_ends_at_the_bound_that_comes_first() -> None:
+    guard = {**FREE, "kept_left_s": 7200.0, "hours_left": 3.0, "usd_left": 0.69}
+    assert document(make_pod(), {"run": ENDED, "guard": guard})["kept_left_s"] == pytest.approx(3600)
+
+
+def test_pod_that_is_kept_by_when_done_says_so() -> None:
+    told = document(make_pod(), {"run": ENDED, "guard": {**FREE, "hours_left": 3.0}})
+    assert (told["kept_for"], told["kept_left_s"]) == ("when_done", 10800.0)
+    assert "kept   by when_done; it is billed, and stops itself in 3 h 0 min, at 13:00 XYZ" in render_status(told)
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [
+        {"hours_left": 3.0},
+        {**FREE, "hours_left": 3.0, "lease": {"kind": "run", "run_id": "digits-1"}},
+        {**FREE, "hours_left": 3.0, "stopping": "finished"},
+        {**FREE, "hours_left": 3.0, "grace_left_s": 60.0},
+        FREE,
+    ],
+)
+def test_pod_that_runs_waits_or_stops_is_not_kept(guard: dict[str, Any]) -> None:
+    told = document(make_pod(), {"run": RUN, "guard": guard})
+    assert (told["kept_for"], told["kept_left_s"]) == (None, None)
+
+
+def test_forecast_counts_the_money_too() -> None:
+    progress = {"progress": {"eta_s": 7200}}
+    guard = {"lease": {"run_id": "digits-1"}, "hours_left": 9.0}
+    assert document(make_pod(), {"run": RUN, "guard": guard, **progress})["progress"]["done_before_limit"]
+    short = document(make_pod(), {"run": RUN, "guard": {**guard, "usd_left": 1.0}, **progress})
+    assert short["progress"]["done_before_limit"] is False
+
+
+def test_run_that_stalls_says_since_when_until_it_ends() -> None:
+    told = text(make_pod(), {"run": {**RUN, "stalled_at": NOW - 600}})
+    assert "stalled  no sign of work (log, GPU); noticed 10 min ago" in told
+    assert document(make_pod(), {"run": {**ENDED, "stalled_at": NOW - 600}})["run"]["stalled_at"] is None
+
+
+def test_training_that_is_kept_going_tells_its_restarts_and_what_they_cost() -> None:
+    chain = Chain("digits-0", 2, 1.5, 1.04, 10, 24.0, 20.0)
+    told = document(make_pod(), {"run": {**RUN, "chain": chain.to_json()}})
+    assert told["run"]["chain"]["restarts"] == 2
+    assert json.loads(json.dumps(told)) == told
+    assert "restart  2 of 10 (--until-done); $1.04 before this run" in render_status(told)
+    first = {**RUN, "chain": replace(chain, restarts=0).to_json()}
+    assert text(make_pod(), {"run": first}).endswith("restart  0 of 10 (--until-done)")
+    assert document(make_pod(), {"run": {**RUN, "chain": {"restarts": "x"}}})["run"]["chain"] is None
