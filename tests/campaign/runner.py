@@ -28,6 +28,7 @@ from tests.end_to_end.project import ROOT
 
 TICK_S = 0.01
 BILLED_PERIOD_S = 0.15
+TRY_AGAIN_S = 0.1
 # Bounds failure only.
 COMMAND_TIMEOUT_S = 150.0
 STOP_TIMEOUT_S = 45.0
@@ -54,6 +55,7 @@ class Play:
         self.excused_s = 0.0
         self._undoings: list[tuple[float, Effect]] = []
         self._pending = list(plan.strikes)
+        self._missed: dict[PlannedStrike, tuple[float, str]] = {}
 
     def run(self) -> Result:
         """Play the seed and return what came of it."""
@@ -79,7 +81,7 @@ class Play:
         for attempt in range(1 + max(strike.attempt for strike in self.plan.strikes)):
             self._run_struck(attempt)
         for planned in self._pending:
-            self._tell(planned, False, "its moment never came")
+            self._tell(planned, False, self._missed.get(planned, (0.0, "its moment never came"))[1])
         self._calm()
         self._wait_for_commands()
         final_code = self._rerun()
@@ -109,17 +111,20 @@ class Play:
 
     def _strike_due(self, attempt: int, clockwork: Clockwork) -> None:
         for planned in list(self._pending):
-            if planned.attempt <= attempt and clockwork.has_come(planned.moment):
-                self._pending.remove(planned)
+            tried_at, _ = self._missed.get(planned, (0.0, ""))
+            is_due = planned.attempt <= attempt and time.monotonic() - tried_at >= TRY_AGAIN_S
+            if is_due and (tried_at or clockwork.has_come(planned.moment)):
                 self._hit(planned)
 
     def _hit(self, planned: PlannedStrike) -> None:
+        """Strike; where there is nothing to strike yet, the next chance is taken."""
         running = [command for command in self.world.commands if command.poll() is None]
         try:
             effect = self.strikes[planned.kind].hit(self.world, random.Random(planned.draw))
         except Missed as missed:
-            self._tell(planned, False, str(missed))
+            self._missed[planned] = (time.monotonic(), str(missed))
             return
+        self._pending.remove(planned)
         self._tell(planned, True, effect.what)
         self.excused_s += effect.excused_s
         if effect.ends_command:
@@ -149,7 +154,9 @@ class Play:
     # The rerun that must succeed
 
     def _rerun(self) -> int | None:
-        code: int | None = None
+        code = self.world.command.poll()
+        if code == 0 and not self.plan.until_done:
+            return code
         for _ in range(RERUNS):
             command = self.world.start()
             with contextlib.suppress(TimeoutError):
