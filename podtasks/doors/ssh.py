@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 from podtasks.doors.tunnel import Tunnel
 from podtasks.pure.errors import HostKeyError, SshRefusedError, TransportError
 from podtasks.pure.pod import SshEndpoint
+from podtasks.pure.ssh_algorithms import CIPHERS, HOST_KEY, KEY_EXCHANGES, MACS, OLD_SIGNATURES, keep_modern
 
 # A peer that acknowledges nothing for this long is gone; keep-alives make sure there is something to
 # acknowledge. Linux: tcp(7), TCP_USER_TIMEOUT.
@@ -22,6 +24,8 @@ SILENCE_LIMIT_S = 30
 KEEP_ALIVE_S = 10
 READ_BYTES = 1 << 16
 CHANNEL_TIMEOUT_S = 30
+# Where no program listens to its log, Python would print paramiko's tracebacks beside our own message.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Output:
 class SshLogin:
     """How the user proves who they are, and the pod which machine it is.
 
-    `host_public_key` is an OpenSSH public key line, known before the first connection.
+    `host_public_key` is an OpenSSH public key line, known before the first connection. The user's SSH agent is used
+    at the pod only where `forward_agent` says so.
     """
 
     key_path: Path
@@ -224,23 +229,55 @@ def _make_connection(endpoint: SshEndpoint, login: SshLogin, timeout_s: float) -
         connect_kwargs={
             "key_filename": str(login.key_path),
             "look_for_keys": False,
+            "transport_factory": _open_transport,
+            "disabled_algorithms": {"pubkeys": OLD_SIGNATURES},
             "banner_timeout": timeout_s,
             "auth_timeout": timeout_s,
         },
     )
     # Fabric would trust any host key; a pod's was made before the pod and is the only one accepted.
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    kind, key = login.host_public_key.split()[:2]
     name = endpoint.host if endpoint.port == 22 else f"[{endpoint.host}]:{endpoint.port}"
-    host_key = paramiko.PKey.from_type_string(kind, _decode_base64(key))
-    connection.client.get_host_keys().add(name, kind, host_key)
+    connection.client.get_host_keys().add(name, HOST_KEY, _read_host_key(login.host_public_key))
     return connection
 
 
-def _decode_base64(text: str) -> bytes:
+def _read_host_key(line: str) -> Any:  # noqa: ANN401  paramiko's key
+    """Return the key of a pod, whose environment in the API may have been changed since podtasks wrote it."""
     import base64
 
-    return base64.b64decode(text)
+    import paramiko
+
+    kind, _, rest = line.partition(" ")
+    try:
+        if kind == HOST_KEY:
+            return paramiko.PKey.from_type_string(kind, base64.b64decode(rest.split(" ")[0], validate=True))
+    except Exception:  # paramiko raises whatever the bytes lead to
+        pass
+    raise HostKeyError(
+        "The pod's environment names no host key that podtasks made.",
+        means="Nothing was sent to the machine that answers.",
+        next_step="inv terminate, and inv train makes a new pod",
+    )
+
+
+def _open_transport(sock: socket.socket, **options: Any) -> Any:  # noqa: ANN401  paramiko's transport
+    """Return a transport that agrees to modern algorithms only, and answers no question of the server's."""
+    import paramiko
+
+    transport: Any = paramiko.Transport(sock, **options)
+    security = transport.get_security_options()
+    security.ciphers = keep_modern(CIPHERS, security.ciphers)
+    security.digests = keep_modern(MACS, security.digests)
+    security.kex = keep_modern(KEY_EXCHANGES, security.kex)
+    security.key_types = (HOST_KEY,)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise paramiko.AuthenticationException("the server asks for more than a key")
+
+    # Without a password to give, paramiko would ask on this terminal whatever the server says.
+    transport.auth_interactive_dumb = refuse
+    return transport
 
 
 def _tune(transport: Any) -> None:  # noqa: ANN401  paramiko's transport
@@ -277,7 +314,15 @@ class _as_transport_errors:
 def _translate(error: BaseException) -> TransportError | None:
     import paramiko
 
-    if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in str(error):
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer) and "host key" not in str(error):
+        return SshRefusedError(
+            f"The machine that answered speaks outdated SSH only ({error}).",
+            means="Nothing was sent to it. The pod stops itself when no run is launched within its grace time.",
+            next_step="set image in invoke.yaml to one with a newer OpenSSH, then inv terminate and inv train",
+        )
+    # A machine with no ed25519 key is not the pod either, which was given one.
+    is_other = isinstance(error, (paramiko.BadHostKeyException, paramiko.ssh_exception.IncompatiblePeer))
+    if is_other or "not found in known_hosts" in str(error):
         return HostKeyError(
             "The machine that answered is not this pod: its host key is another one.",
             means="Nothing was sent to it.",

@@ -14,6 +14,7 @@ from podtasks.doors.project_files import ProjectFiles, write_atomically
 from podtasks.doors.ssh import SshLogin
 from podtasks.pure.errors import InstallationError
 from podtasks.pure.pod import SshEndpoint
+from podtasks.pure.ssh_algorithms import OPENSSH_OPTIONS
 
 # What a pod's known_hosts file calls the pod, so that a new port needs no new file. ssh_config(5), HostKeyAlias.
 HOST_ALIAS = "podtasks-pod"
@@ -35,19 +36,28 @@ def write_known_hosts(files: ProjectFiles, pod_id: str, host_public_key: str) ->
 def build_ssh_words(endpoint: SshEndpoint, login: SshLogin, known_hosts_path: Path, *, tty: bool) -> list[str]:
     """Return the words that run OpenSSH to this pod and no other machine; the destination comes behind them.
 
-    `-F none` keeps ~/.ssh/config out: pods' addresses are reused. The user's agent is never forwarded.
+    `-F none` keeps ~/.ssh/config out: pods' addresses are reused, and what it says of algorithms, forwarding and
+    programs to run is meant for other machines. The user's agent is never forwarded.
     """
     options = {
+        **OPENSSH_OPTIONS,
         # Not -i, which looks for the file before it replaces %%, and then finds none.
         "IdentityFile": _quoted_path(login.key_path.expanduser()),
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": _quoted_path(known_hosts_path),
         "GlobalKnownHostsFile": "/dev/null",
         "HostKeyAlias": HOST_ALIAS,
-        "HostKeyAlgorithms": login.host_public_key.split()[0],
         "StrictHostKeyChecking": "yes",
+        "CheckHostIP": "no",
+        "VerifyHostKeyDNS": "no",
         "UpdateHostKeys": "no",
         "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "PermitLocalCommand": "no",
+        # A pod knows the user's key and nothing else; whoever asks for a password is not to be answered.
+        "PreferredAuthentications": "publickey",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
         "ServerAliveInterval": str(KEEP_ALIVE_S),
         "ServerAliveCountMax": str(SILENT_KEEP_ALIVES),
         "ConnectTimeout": str(CONNECT_TIMEOUT_S),

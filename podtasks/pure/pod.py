@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from podtasks.pure.secret import Secret
+from podtasks.pure.ssh_algorithms import HOST_KEY
+
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]*")
+HOST_KEY_LINE = re.compile(rf"{HOST_KEY} [A-Za-z0-9+/]+={{0,2}}( [^\r\n]*)?")
 
 
 class PodStatus(enum.Enum):
@@ -62,7 +67,9 @@ class Pod:
     @property
     def host_public_key(self) -> str:
         """The OpenSSH public key that this pod was given when it was made ("" for a stranger's pod)."""
-        return self.env.get("PODTASKS_HOST_PUBLIC_KEY", "")
+        line = self.env.get("PODTASKS_HOST_PUBLIC_KEY", "")
+        # Whoever may change the pod's environment could else name a kind of key that is easier to forge.
+        return line if HOST_KEY_LINE.fullmatch(line) else ""
 
     @property
     def project(self) -> str:
@@ -108,11 +115,13 @@ def parse_pod(answer: Mapping[str, Any]) -> Pod:
 
 
 def parse_ssh_endpoint(answer: Mapping[str, Any]) -> SshEndpoint | None:
-    """Return where port 22 of the pod is published, None until it is."""
+    """Return where port 22 of the pod is published, None until it is, or where that is no address."""
     ports = (answer.get("runtime") or {}).get("ports") or []
     for port in ports:
         if port.get("privatePort") == 22 and port.get("isIpPublic") and port.get("publicPort"):
-            return SshEndpoint(str(port["ip"]), int(port["publicPort"]))
+            host = str(port["ip"])
+            # It becomes a word of ssh's and rsync's.
+            return SshEndpoint(host, int(port["publicPort"])) if HOST.fullmatch(host) else None
     return None
 
 

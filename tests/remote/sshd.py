@@ -43,20 +43,23 @@ class Agent:
 class Sshd:
     """An `sshd` that lets one key in, as the user who runs it."""
 
-    def __init__(self, folder: Path, public_key: Path) -> None:
+    def __init__(self, folder: Path, public_key: Path, *, more: str = "", host_key_type: str = "ed25519") -> None:
         self.port = free_port()
-        self.host_key = make_key(folder / "host_key")
+        self.host_key = make_key(folder / "host_key", type=host_key_type)
         authorized = folder / "authorized_keys"
         authorized.write_text(public_key.read_text())
         config = folder / "sshd_config"
+        # sshd takes the first value of each option.
         config.write_text(
+            f"{more}\nLogLevel VERBOSE\n"
             f'ListenAddress 127.0.0.1:{self.port}\nHostKey "{self.host_key}"\nAuthorizedKeysFile "{authorized}"\n'
             "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") or "sshd"
-        with (folder / "sshd.log").open("wb") as log:
+        self.log = folder / "sshd.log"
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen([program, "-D", "-e", "-f", str(config)], stderr=log)
         self.pid = self._process.pid
         wait_until(lambda: _answers(self.port))
@@ -67,9 +70,9 @@ class Sshd:
         self._process.wait(timeout=TIMEOUT_S)
 
 
-def make_key(path: Path, passphrase: str = "") -> Path:
+def make_key(path: Path, passphrase: str = "", *, type: str = "ed25519") -> Path:
     """Make an SSH key with its public half beside it."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", type, "-N", passphrase, "-f", str(path)], check=True)
     return path
 
 

@@ -59,6 +59,19 @@ def test_pod_parsed_from_the_barest_answer_has_defaults() -> None:
     assert (pod.project, pod.host_public_key, pod.network_volume_id) == ("", "", "")
 
 
+@pytest.mark.parametrize(
+    "line", ["ssh-rsa AAAA", "ssh-ed25519", "ssh-ed25519 AA AA\nother", "ssh-ed25519 *", "\nssh-ed25519 AAAA", "x"]
+)
+def test_pod_with_a_host_key_that_podtasks_would_not_make_is_a_strangers(line: str) -> None:
+    assert parse_pod({**ANSWER, "env": [f"PODTASKS_HOST_PUBLIC_KEY={line}"]}).host_public_key == ""
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=id", "a b", "a;id", "$(id)", "", "a\nb", "a/b", "x@y"])
+def test_pod_whose_address_is_none_has_no_port(host: str) -> None:
+    ports = [{**PORT_22, "ip": host}]
+    assert parse_pod({**ANSWER, "runtime": {"ports": ports}}).ssh is None
+
+
 def test_pod_without_an_id_is_no_pod() -> None:
     with pytest.raises(KeyError):
         parse_pod({"desiredStatus": "RUNNING"})
