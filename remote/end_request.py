@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from pod_environ import read_setting
 
@@ -23,6 +24,8 @@ class EndRequest:
         self.reason: str | None = None
         self.kill_at: float | None = None
         self.stop_grace_s = stop_grace_s
+        # Who is to hear of the reason as soon as there is one.
+        self.listener: Callable[[str], None] | None = None
 
     def ask(self, reason: str, grace_s: float | None = None) -> bool:
         """Ask for the end; return whether that is new. A later request can only shorten the time."""
@@ -30,6 +33,8 @@ class EndRequest:
         is_new = self.reason is None
         if is_new:
             self.reason, self.kill_at = reason, kill_at
+            if self.listener is not None:
+                self.listener(reason)
         elif self.kill_at is not None:
             self.kill_at = min(self.kill_at, kill_at)
         return is_new

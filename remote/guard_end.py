@@ -56,7 +56,7 @@ class Ends(Loop):
         self.holder = None
         if self.lease is not None and self.lease["kind"] == "run":
             say(f"run {self.lease['run_id']}: its supervisor is gone without a word")
-            self.kill_run("supervisor killed")
+            self.kill_run(str(self.lease.get("ending") or "supervisor killed"))
         else:
             self.lease = None
         self.save()
@@ -186,7 +186,7 @@ class Ends(Loop):
     def on_reconnect(self) -> None:
         """Give up on a supervisor that did not come back after a restart of the guard."""
         if self.lease is not None:
-            self.kill_run("supervisor killed")
+            self.kill_run(str(self.lease.get("ending") or "supervisor killed"))
 
     # State over a restart
 

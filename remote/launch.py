@@ -17,6 +17,7 @@ from typing import Any
 import answer
 import checkpoint_archive
 import guard_link
+import launch_checks
 import notifications
 import run_record
 import train_session
@@ -33,6 +34,8 @@ def main(request: dict[str, Any]) -> None:
     """Run the program."""
     require_lease(request)
     volume = str(request.get("volume") or volume_directory())
+    launch_checks.require_numbers(request)
+    launch_checks.require_newest(request, volume)
     train_session.require_none()
     run_record.finish_lost(volume)
     keep_secrets(request)
@@ -47,6 +50,7 @@ def main(request: dict[str, Any]) -> None:
 def launch(request: dict[str, Any], volume: str) -> dict[str, Any]:
     """Launch the run and return the answer."""
     links = volume_links.make(request["clone"], volume, request.get("links") or {})
+    links.notes.extend(launch_checks.note_limits(request))
     archived = archive(request, links.notes)
     keep_notification(request, links.notes)
     run_dir = create_record({**request, "archived": archived}, volume)
@@ -151,6 +155,10 @@ def create_record(request: dict[str, Any], volume: str) -> str:
             "exit_code",
             "reason",
             "failure",
+            "last_step",
+            "ending",
+            "stalled_at",
+            "stall_gpu_known",
             "supervisor_pid",
         )
         record = {**request, "volume": volume, "log": log, "log_start": log_start, **dict.fromkeys(unknown)}

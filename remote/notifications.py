@@ -12,8 +12,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from typing import Any
+from typing import IO, Any
 
 from pod_environ import container_directory, read_pod_environ
 
@@ -49,21 +50,32 @@ def claim(run_id: str, event: str) -> str | None:
     return str(kept["target"])
 
 
-def start(event: str, run_dir: str) -> subprocess.Popen[bytes] | None:
-    """Start telling of an event in a process of its own, None where nothing is to be notified."""
+def start(
+    event: str, run_dir: str, key: str | None = None, record: dict[str, Any] | None = None
+) -> subprocess.Popen[bytes] | None:
+    """Start telling of an event in a process of its own, None where nothing is to be notified.
+
+    An event that may come more than once has a `key` for each time, and the `record` to tell of.
+    """
     if not os.path.exists(_path()):
         return None
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "notify.py")
     environ = {name: value for name, value in read_pod_environ().items() if name != "PODTASKS_HOST_KEY"}
     own = {name: value for name, value in os.environ.items() if name.startswith("PODTASKS_")}
-    return subprocess.Popen(
-        [sys.executable, program, event, run_dir],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env={**environ, **own},
-        cwd="/",
-        start_new_session=True,
-    )
+    with contextlib.ExitStack() as stack:
+        source: IO[bytes] | int = subprocess.DEVNULL
+        if key is not None:
+            source = stack.enter_context(tempfile.TemporaryFile())
+            source.write(json.dumps(record).encode())
+            source.seek(0)
+        return subprocess.Popen(
+            [sys.executable, program, event, run_dir, *([] if key is None else [key])],
+            stdin=source,
+            stdout=subprocess.PIPE,
+            env={**environ, **own},
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 def finish(event: str, process: subprocess.Popen[bytes], timeout_s: float = LIMIT_S) -> dict[str, Any] | None:

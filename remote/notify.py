@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Tell whoever the setting `notify` names of a run's end ("ended"), failure ("failed") or recovery ("recovered").
+"""Tell whoever the setting `notify` names of a run's end ("ended", "failed"), "recovered" or "stalled".
 
-    python3 notify.py EVENT RUN_DIR
+    python3 notify.py EVENT RUN_DIR [KEY]
 
 An https address gets {"event", "text", "content", "run"} by POST: `text` and `content` are the same one or two
 sentences, under the names that chat services expect, `run` is the record without what is private. Anything
 else is a command for `sh -c` in the clone, with the same JSON on its standard input and PODTASKS_EVENT,
 PODTASKS_RUN_ID and PODTASKS_EXIT_CODE in its environment. What came of it is one JSON line on standard output;
-nothing, where there was nothing to tell or it was told before.
+nothing, where there was nothing to tell or it was told before. With a KEY, which stands for one of several events
+of a kind, the record is read from standard input: the volume may hang just then.
 """
 
 from __future__ import annotations
@@ -56,15 +57,15 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def main() -> int:
     """Run the program."""
-    event, run_dir = sys.argv[1:]
+    event, run_dir, *key = sys.argv[1:]
     signal.alarm(int(notifications.LIMIT_S))  # a name server that hangs hangs this process
-    record = runs.public(run_record.read(run_dir))
+    record = runs.public(json.load(sys.stdin) if key else run_record.read(run_dir))
     lost = None
     if event == "recovered":
         lost = find_lost(record, os.path.dirname(os.path.abspath(run_dir)))
         if lost is None:
             return 0
-    target = notifications.claim(record["run_id"], event)
+    target = notifications.claim(record["run_id"], key[0] if key else event)
     if target is None:
         return 0
     text = notify_text.write(event, record, lost)

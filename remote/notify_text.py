@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import limits_text
+from end_reasons import is_own_failure
+
 # Reasons of a run that did not come to an end of its own.
 LOST = ("pod lost", "supervisor killed", "SIGTERM: the pod is ending")
 
@@ -21,12 +24,24 @@ def write(event: str, record: dict[str, Any], lost: dict[str, Any] | None = None
     if event == "recovered":
         before = f" after {lost['run_id']} ended without its own doing ({lost['reason']})" if lost else ""
         return f"Run {run_id} goes on from {record['checkpoint']['path']}{before}."
+    if event == "stalled":
+        then = "It is ended now." if record.get("on_stall") == "stop" else "It goes on; inv stop ends it."
+        return f"Run {run_id} has stalled: {limits_text.stall(record)}. {then}"
     exit_code = record.get("exit_code")
     details = ", ".join(text for text in (f"exit code {exit_code}", _cost(record)) if text)
     what = {"ended": "has finished" if exit_code == 0 else f"was ended{_by_what(record)}", "failed": "failed"}[event]
     failure = record.get("failure")
     why = f" {failure['title']}" if failure and event == "failed" else ""
-    return f"Run {run_id} {what}{_duration(record)} ({details}).{why}"
+    return f"Run {run_id} {what}{_duration(record)} ({details}).{why}{_kept(record)}"
+
+
+def _kept(record: dict[str, Any]) -> str:
+    """Return that the pod goes on billing for a while, if the guard keeps it."""
+    keep_s = limits_text.number(record.get("keep_failed_s"))
+    is_kept = keep_s and is_own_failure(record.get("exit_code"), str(record.get("reason")))
+    if not keep_s or not is_kept or record.get("ending"):
+        return ""
+    return f" The pod stays up for {_time(keep_s)}; inv stop stops it now."
 
 
 def _seconds(record: dict[str, Any]) -> float | None:
@@ -39,10 +54,14 @@ def _duration(record: dict[str, Any]) -> str:
     seconds = _seconds(record)
     if seconds is None:
         return ""
+    return f" after {_time(seconds)}"
+
+
+def _time(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 1:
-        return f" after {seconds:.0f} s"
-    return f" after {minutes} min" if minutes < 60 else f" after {minutes // 60} h {minutes % 60} min"
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _cost(record: dict[str, Any]) -> str:

@@ -16,14 +16,16 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import failure
 import notifications
 import notify_text
+import progress
 import run_footer
 import time_limit
 import training_secrets
@@ -31,6 +33,7 @@ import training_secrets
 POD_LOST = failure.POD_LOST
 GROUP_TIMEOUT_S = 10.0
 EXPLAIN_S = 5.0
+LAST_STEP_S = 3.0
 
 
 def create(run_dir: str, record: dict[str, Any]) -> None:
@@ -55,9 +58,12 @@ def read(run_dir: str) -> dict[str, Any]:
     return {"run_id": os.path.basename(os.path.abspath(run_dir)), "log": log, "log_start": None}
 
 
-def write(run_dir: str, record: dict[str, Any]) -> None:
-    """Write the record of a run as a whole. Raise OSError when the volume does not take it."""
-    _replace(os.path.join(run_dir, "run.json"), json.dumps(record, indent=1).encode() + b"\n")
+def write(run_dir: str, record: dict[str, Any], is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Write the record of a run as a whole, unless it is wanted no more by then.
+
+    Raise OSError when the volume does not take it.
+    """
+    _replace(os.path.join(run_dir, "run.json"), json.dumps(record, indent=1).encode() + b"\n", is_wanted)
 
 
 def update(run_dir: str, **fields: object) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
         return record
     if record.get("exit_code") is None or record.get("reason") == POD_LOST:
         record.update(exit_code=exit_code, reason=reason)
-        record["failure"] = _explain(record)
+        record.update(failure=_explain(record), last_step=_find_last_step(record))
     with _noting(f"the footer of {record['log']} could not be written"):
         _write_footer(run_dir, record)
     record.update(log_end=_size(record["log"]), ended_at=time.time())
@@ -144,8 +150,9 @@ def finish_lost(volume: str) -> str | None:
         ended_at = time.time()
     record.update(log_end=_size(record["log"]), ended_at=ended_at)
     if record.get("exit_code") is None:
-        record.update(exit_code=None, reason=POD_LOST)
-        record["failure"] = _explain(record)
+        # One that was asked to end, say by inv stop, has ended for that reason, whatever became of the pod then.
+        record.update(exit_code=None, reason=record.get("ending") or POD_LOST)
+        record.update(failure=_explain(record), last_step=_find_last_step(record))
     with _noting(f"the record of {run_dir} could not be written"):
         write(run_dir, record)
     copy_slice(run_dir, record)
@@ -230,6 +237,17 @@ def _explain(record: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def _find_last_step(record: dict[str, Any]) -> int | None:
+    """Return how far the training came, None where nothing tells; as _explain, it holds up no end."""
+    try:
+        with time_limit.limit(LAST_STEP_S):
+            step = (progress.find_progress(record) or {}).get("step")
+            return step if isinstance(step, int) else None
+    except Exception:
+        traceback.print_exc()
+        return None
+
+
 def _write_footer(run_dir: str, record: dict[str, Any]) -> None:
     text, start = run_footer.render(record), record.get("footer_start")
     if start is not None and _has_footer(record["log"], start, text):
@@ -278,8 +296,8 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
         left -= len(block)
 
 
-def _replace(path: str, data: bytes) -> None:
-    new = f"{path}.{os.getpid()}.new"
+def _replace(path: str, data: bytes, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    new = f"{path}.{threading.get_native_id()}.new"
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -287,7 +305,10 @@ def _replace(path: str, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(new, path)
+        if is_wanted():
+            os.replace(new, path)
+        else:
+            os.unlink(new)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(new)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tell what the pod is doing.
 
-In: {"lines": N}. Out: {"guard": its status|null, "run": the newest run's record|null, "log_size",
+In: {"lines": N}. Out: {"guard": its status|null, "run": the newest run's record|null, "heartbeat_age_s", "log_size",
 "log_modified", "last_lines": the last N lines of the log, "gpus", "progress", "disk"} (README.md). A part that
 cannot be found out is null or empty: what is asked here is never an error.
 """
@@ -18,6 +18,7 @@ import answer
 import disk
 import gpu
 import guard_link
+import heartbeat
 import log_tail
 import progress
 import run_record
@@ -39,6 +40,7 @@ def main(request: dict[str, Any]) -> None:
         {
             "guard": guard_status(),
             "run": record,
+            "heartbeat_age_s": optional(lambda: heartbeat_age_s(record)),
             "log_size": size,
             "log_modified": modified,
             "last_lines": last_lines(log, int(request.get("lines") or 0)),
@@ -72,6 +74,12 @@ def newest_record(volume: str) -> dict[str, Any] | None:
     if run_dir is None:
         return None
     return {"failure": None, **runs.public(run_record.read(run_dir)), "run_dir": run_dir}
+
+
+def heartbeat_age_s(record: dict[str, Any] | None) -> float | None:
+    """Return how long ago the last sign of life of a run without an end was; None for any other run."""
+    is_live = record is not None and not run_record.has_ended(record)
+    return heartbeat.age_s(str(record["run_dir"])) if record is not None and is_live else None
 
 
 def size_and_time(path: str) -> tuple[int | None, float | None]:

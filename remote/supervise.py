@@ -30,7 +30,10 @@ import training_environ
 import training_secrets
 from answer import EXIT_REFUSED
 from end_request import EndRequest, listen_to_signals
+from heartbeat import Heartbeat
 from pod_environ import container_directory
+from run_notes import RunNotes
+from stall import Stall
 from supervisor_link import SupervisorLink
 from training_process import TrainingProcess
 
@@ -44,8 +47,12 @@ class Supervisor:
         self.run_dir = run_dir
         self.record = run_record.read(run_dir)
         self.link = SupervisorLink(run_dir, self.record)
+        self.notes = RunNotes(run_dir, self.record)
+        self.heartbeat = Heartbeat(run_dir, self.record["log"], self.notes)
+        self.stall = Stall(run_dir, self.record, self.heartbeat, self.note_soon)
         self.end_request = EndRequest(stop_grace_s(self.record))
-        self.process = TrainingProcess(self.record["log"], self.link, self.end_request, listen_to_signals())
+        self.end_request.listener = lambda reason: self.note_soon(ending=reason)
+        self.process = TrainingProcess(self.record["log"], self.link, self.end_request, listen_to_signals(), self.stall)
         self.recovery: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -55,8 +62,9 @@ class Supervisor:
         tail = None
         try:
             self.record.pop("token", None)
+            self.heartbeat.start()
             kills = memory_events.count_kills()
-            self.note(started_at=time.time(), supervisor_pid=os.getpid(), memory_kills_before=kills)
+            self.notes.write_now(started_at=time.time(), supervisor_pid=os.getpid(), memory_kills_before=kills)
             run_header.write(self.record)
             tail = show_log(self.record)
             exit_code, reason = self.train()
@@ -80,7 +88,7 @@ class Supervisor:
             training_environ.put_first(environ, command[0])
         if self.end_request.reason is not None:
             return ENDED_EARLY, self.end_request.reason
-        self.note(training_started_at=time.time())
+        self.notes.write_now(training_started_at=time.time())
         self.tell_recovery()
         exit_code = self.process.run(command, environ, self.record["clone"])
         return exit_code, self.end_request.reason or own_reason(exit_code)
@@ -93,31 +101,30 @@ class Supervisor:
         except Exception:  # whatever it is, the training must begin
             traceback.print_exc()
 
-    def note_recovery(self) -> None:
-        """Note what came of that; by now it has had the whole training's time."""
+    def note_told(self) -> None:
+        """Note what came of that, and of what was told of stalls; by now it has had the whole training's time."""
         try:
-            told = None if self.recovery is None else notifications.finish("recovered", self.recovery, 1)
-            if told is not None:
+            recovered = None if self.recovery is None else notifications.finish("recovered", self.recovery, 1)
+            for told in filter(None, [recovered, *self.stall.take_told()]):
                 run_record.note_told(self.run_dir, told)
         except Exception:  # whatever it is, the run must end
             traceback.print_exc()
 
-    def note(self, **fields: object) -> None:
-        """Write fields to the record; a volume that refuses costs the record, not the run."""
-        self.record.update(fields)
-        try:
-            run_record.write(self.run_dir, self.record)
-        except OSError as error:
-            print(f"run.json could not be written: {error}", file=sys.stderr, flush=True)
+    def note_soon(self, **fields: object) -> None:
+        """Have fields written to the record by the thread that a hanging volume may hang."""
+        self.notes.write_soon(**fields)
+        self.heartbeat.hurry()
 
     def end(self, exit_code: int, reason: str, tail: subprocess.Popen[bytes] | None) -> None:
         """Write footer and record, tell the guard; stop the pod here when there is no guard."""
         self.link.tell_finishing(exit_code, reason)
-        self.note_recovery()
+        self.notes.close()
+        self.note_told()
         try:
             run_record.finish_and_tell(self.run_dir, exit_code, reason)
         except Exception:  # whatever it is, the pod must stop
             traceback.print_exc()
+        self.heartbeat.stop()
         if tail is not None:
             tail.kill()
         if not self.link.tell_end(exit_code, reason):

@@ -79,8 +79,9 @@ class SupervisorLink:
 
     def _lease_request(self) -> dict[str, Any]:
         """Return what the guard needs to know of this run."""
-        names = ("run_id", "when_done", "max_hours", "stop_grace_s")
+        names = ("run_id", "when_done", "max_hours", "max_cost_usd", "keep_failed_s", "stop_grace_s")
         run = {name: self._record.get(name) for name in names}
+        run.update(usd_per_hour=(self._record.get("pod") or {}).get("usd_per_hour"))
         run.update(run_dir=self._run_dir, kit=os.path.dirname(os.path.abspath(__file__)))
         run.update(elapsed_s=time.monotonic() - self._launched_at)
         return {"token": self._record.get("token"), "pid": os.getpid(), "run": run}

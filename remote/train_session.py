@@ -97,10 +97,12 @@ def _supervisor_environ() -> list[str]:
     }
     passed_on = (
         "PODTASKS_ENVIRON_FILE",
+        "PODTASKS_HEARTBEAT_S",
         "PODTASKS_LEFTOVER_GRACE_S",
         "PODTASKS_PLATFORM_GRACE_S",
         "PODTASKS_RECONNECT_S",
         "PODTASKS_SETTLE_S",
+        "PODTASKS_STALL_CHECK_S",
     )
     needed.update({name: os.environ[name] for name in passed_on if name in os.environ})
     return [f"{name}={value}" for name, value in needed.items()]

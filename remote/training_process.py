@@ -13,17 +13,19 @@ from collections.abc import Callable
 import run_record
 from end_request import EndRequest
 from pod_environ import read_setting
+from stall import Stall
 from supervisor_link import SupervisorLink
 
 
 class TrainingProcess:
     """A program whose output is the log itself, so that who watches it may die without a line being lost."""
 
-    def __init__(self, log: str, link: SupervisorLink, end: EndRequest, wakeup: int) -> None:
+    def __init__(self, log: str, link: SupervisorLink, end: EndRequest, wakeup: int, stall: Stall) -> None:
         self._log = log
         self._link = link
         self._end = end
         self._wakeup = wakeup
+        self._stall = stall
         self._pgid = 0
 
     def run(self, command: list[str], environ: dict[str, str], directory: str) -> int:
@@ -47,6 +49,7 @@ class TrainingProcess:
         self._pgid = process.pid
         prefer_when_memory_ends(process.pid)
         self._link.tell_group(process.pid)
+        self._stall.begin()
         try:
             return self._watch(process)
         finally:
@@ -79,7 +82,7 @@ class TrainingProcess:
         is_new = self._wakeup in ready and self._end.heed_signals(self._wakeup)
         if any(descriptor in ready for descriptor in descriptors):
             is_new = any([self._end.ask(reason) for reason in self._link.end_reasons()]) or is_new
-        if is_new:
+        if is_new or self._stall.ends_run(self._end):
             send(os.killpg, self._pgid, signal.SIGTERM)
         self._link.look_if_due()
         if self._end.kill_at is not None and time.monotonic() >= self._end.kill_at:
@@ -88,7 +91,7 @@ class TrainingProcess:
 
     def _time_left_s(self, at_most_s: float | None) -> float | None:
         """Return the seconds to the next deadline, None when there is none."""
-        times = [self._end.kill_at, self._link.next_try_at()]
+        times = [self._end.kill_at, self._link.next_try_at(), self._stall.next_check_at()]
         left = [max(0.0, at - time.monotonic()) for at in times if at is not None]
         return min([*left, *([] if at_most_s is None else [at_most_s])], default=None)
 

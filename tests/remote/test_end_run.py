@@ -13,7 +13,7 @@ def test_it_ends_the_run_for_the_reason_given_and_waits(pod: FakePod) -> None:
     answer = pod.launch(WAITING)
     pod.wait_for_log(b"begun\n")
     code, ended = pod.run_program("end_run.py", {"reason": "ended by ann", "timeout_s": 20})
-    assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": True})
+    assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": True, "noted": True})
     record = pod.record(answer["run_dir"])
     assert (record["exit_code"], record["reason"]) == (143, "ended by ann")
     assert pod.log().endswith(b"ENDED: ended by ann\nEXIT_CODE=143\n")
@@ -25,7 +25,7 @@ def test_it_does_not_wait_longer_than_asked(pod: FakePod) -> None:
     answer = pod.launch(STUBBORN)
     pod.wait_for_log(b"begun\n")
     code, ended = pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0.2})
-    assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": False})
+    assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": False, "noted": True})
     assert pod.status()["lease"]["ending"] == "user"
 
 

@@ -113,7 +113,8 @@ def test_without_a_price_there_is_no_limit(pod: FakePod) -> None:
 @pytest.mark.parametrize("name", ["max_cost_usd", "max_hours", "keep_failed_s", "elapsed_s"])
 def test_a_number_of_no_use_hurts_nobody(pod: FakePod, name: str) -> None:
     pod.start_guard()
-    for number in (math.nan, math.inf, -1, "much", [], True, 10**400):
+    numbers: tuple[object, ...] = (math.nan, math.inf, -1, "much", [], True, 10**400)
+    for number in numbers:
         run = start_run(pod, **{"when_done": "keep", "usd_per_hour": 2, name: number})
         status = pod.status()
         assert (status["usd_left"], status["hours_left"], status["lease"]["run_id"]) == (None, None, "r-1")

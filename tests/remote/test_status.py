@@ -15,6 +15,7 @@ from tests.remote.fake_pod import FakePod
 NOTHING: dict[str, Any] = {
     "guard": None,
     "run": None,
+    "heartbeat_age_s": None,
     "log_size": None,
     "log_modified": None,
     "last_lines": [],
