@@ -6,14 +6,24 @@ import json
 import os
 import stat
 import struct
+import sys
 import zipfile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 _ZIP_ENDINGS = (".npz", ".zip")
 _JSON_LIMIT = 32 << 20
 _HEADER_LIMIT = 100 * 1000 * 1000  # safetensors' own limit for its header
+# Bits of one value, https://github.com/huggingface/safetensors tensor.rs; of a type that came later only the place is
+# checked.
+_BITS = {
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8},
+    **{"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32},
+    **{"C64": 64, "F64": 64, "I64": 64, "U64": 64},
+}
 _END_RECORD_BYTES = 22
+_END_RECORDS_BYTES = 56 + 20 + _END_RECORD_BYTES  # with those of zip64, as every file of torch has them
+_LOCAL_HEADER_BYTES = 30
 # torch.save before torch 1.6: a pickled magic number first, raw weights last, so its end proves nothing.
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -60,17 +70,37 @@ def _check_json(file: BinaryIO, size: int) -> str | None:
 
 
 def _check_safetensors(file: BinaryIO, size: int) -> str | None:
-    """Check the layout of https://huggingface.co/docs/safetensors: length, JSON header, data."""
+    """Check the layout of https://huggingface.co/docs/safetensors: length, JSON header, data without holes."""
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > min(size - 8, _HEADER_LIMIT):
         return "is cut off in its header"
     try:
-        header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        data_bytes = _count_data_bytes(json.loads(file.read(length).decode()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "has an unreadable header"
-    return _compare(size, expected)
+    return _compare(size, 8 + length + data_bytes)
+
+
+def _count_data_bytes(header: dict[str, Any]) -> int:
+    """Return how many bytes of data a header tells of. Raise ValueError where its tensors have not their lengths."""
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    end = 0
+    for entry in sorted(tensors, key=lambda entry: entry["data_offsets"]):
+        start, stop = entry["data_offsets"]
+        values = 1
+        for length in entry["shape"]:
+            values *= _whole(length)
+        bits = _BITS.get(entry["dtype"])
+        if _whole(start) != end or _whole(stop) < start or (bits and values * bits != (stop - start) * 8):
+            raise ValueError("a tensor has another length than its place")
+        end = int(stop)
+    return end
+
+
+def _whole(number: object) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError("a length is no whole number")
+    return number
 
 
 def _compare(size: int, expected: int) -> str | None:
@@ -94,15 +124,33 @@ def _check_torch(file: BinaryIO, size: int) -> str | None:
 def _check_zip(file: BinaryIO, size: int) -> str | None:
     if size < _END_RECORD_BYTES:
         return "is cut off in its header"
-    file.seek(-_END_RECORD_BYTES, os.SEEK_END)
-    if file.read(4) != b"PK\x05\x06":
+    file.seek(-min(size, _END_RECORDS_BYTES), os.SEEK_END)
+    records = file.read()
+    if records[-_END_RECORD_BYTES:][:4] != b"PK\x05\x06":
         return "is cut off: the directory at its end is missing"
     try:
         with zipfile.ZipFile(file) as archive:
-            places = [(entry.header_offset, entry.compress_size) for entry in archive.infolist()]
+            entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
             directory_start = archive.start_dir
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, UnicodeDecodeError):
         return "has an unreadable directory at its end"
-    if places and (min(places)[0] != 0 or any(start + length > directory_start for start, length in places)):
+    starts = [entry.header_offset for entry in entries] + [directory_start]
+    if _count_entries(records) != len(entries):
+        return "does not have as many entries as its end says"
+    if starts[0] != 0 or any(_least_end(entry) > start for entry, start in zip(entries, starts[1:])):
         return "does not have the length its directory says"
     return None
+
+
+def _count_entries(records: bytes) -> int:
+    """Return how many entries the records at the end of a zip tell of: in the last one, or in that of a large zip."""
+    count = int.from_bytes(records[-12:-10], "little")
+    is_large = count == 0xFFFF and records.startswith(b"PK\x06\x06")
+    return int.from_bytes(records[32:40], "little") if is_large else count
+
+
+def _least_end(entry: zipfile.ZipInfo) -> int:
+    """Return where an entry ends at least; how much its header is padded, only that header says."""
+    if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
+        return sys.maxsize
+    return entry.header_offset + _LOCAL_HEADER_BYTES + len(entry.filename) + entry.compress_size

@@ -9,10 +9,12 @@ without any step (`last.ckpt`) come after all that have one, the most recently w
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ _TEMPORARY = re.compile(r"(.*\.(tmp|temp|incomplete|part|partial)|\.?tmp[-_.].*)
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".npz", ".h5", ".msgpack", ".distcp")
 # What Hugging Face's Trainer writes beside the weights, https://github.com/huggingface/transformers trainer.py.
 _BESIDE = re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args)[\w-]*\.(pt|pth|bin|pkl)\Z")
+# What Hugging Face's libraries split weights into, with an index (".index.json", ".index.fp16.json") beside them.
+_SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(\.(?:safetensors|bin))\Z", re.DOTALL)
+_INDEX = re.compile(r"\.index(\.[\w-]+)?\.json\Z")
 _TEXT = (".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".yaml", ".yml", ".py", ".log", ".csv")
 
 
@@ -166,12 +171,14 @@ def _check_trainer_state(path: str, names: list[str], has_states: bool) -> str |
         return f"is named after step {int(named[-1])}, but its {TRAINER_STATE} is of step {step}"
     if all(_BESIDE.match(os.path.basename(name)) or name.endswith(_TEXT) for name in names):
         return "holds no weights"
+    if "scheduler.pt" in names and not any(name.startswith(("optimizer", "global_step")) for name in names):
+        return "has a scheduler.pt, but no optimizer: the Trainer would begin it anew without a word"
     return None
 
 
 def _check_indexes(path: str, names: list[str]) -> str | None:
     for name in names:
-        if name.endswith(".index.json"):
+        if _INDEX.search(name):
             shards = read_json(os.path.join(path, name)).get("weight_map")
             if not isinstance(shards, dict):
                 return f"has a {_show(name)} that cannot be read"
@@ -179,6 +186,24 @@ def _check_indexes(path: str, names: list[str]) -> str | None:
             missing = sorted({str(x) for x in shards.values()} - {os.path.relpath(x, folder or ".") for x in names})
             if missing:
                 return f"lacks {_show(missing[0])}, which {_show(name)} names"
+    return _check_shards(names)
+
+
+def _check_shards(names: list[str]) -> str | None:
+    """Check that weights in numbered parts are all there, and the index without which nothing loads them.
+
+    The index is written last: huggingface_hub, serialization/_torch.py.
+    """
+    there = set(names)
+    parts = {part.groups() for part in map(_SHARD.match, names) if part}
+    for stem, count, ending in sorted(parts):
+        numbers = (str(number).zfill(len(count)) for number in range(1, int(count) + 1))
+        missing = next((number for number in numbers if f"{stem}-{number}-of-{count}{ending}" not in there), None)
+        if missing is not None:
+            return f"lacks part {missing} of the {count} of {_show(stem + ending)}"
+        folder = os.path.dirname(stem)
+        if not any(os.path.dirname(name) == folder and _INDEX.search(name) for name in names):
+            return f"lacks the index of {_show(stem + ending)}"
     return None
 
 
@@ -186,8 +211,7 @@ def _check_deepspeed(path: str, names: list[str]) -> str | None:
     """Check that the folder which DeepSpeed's file `latest` names is there."""
     if "latest" not in names:
         return None
-    with open(os.path.join(path, "latest"), encoding="utf-8", errors="replace") as file:
-        folder = file.read(200).strip()
+    folder = _read_text(os.path.join(path, "latest"), 200, "replace").strip()
     if folder.startswith("global_step") and not any(name.startswith(folder + os.sep) for name in names):
         return f"lacks the folder {_show(folder)}, which its file latest names"
     return None
@@ -206,11 +230,18 @@ def _check_files(path: str, names: list[str]) -> str | None:
 def read_json(path: str) -> dict[str, Any]:
     """Return the JSON object in the file, an empty one where there is none to be read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = json.loads(_read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _read_text(path: str, most_bytes: int = -1, errors: str = "strict") -> str:
+    """Return what an ordinary file says. Raise OSError for any other: to open a pipe waits for whoever writes to it."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    with open(path, encoding="utf-8", errors=errors) as file:
+        return file.read(most_bytes)
 
 
 def _show(name: str) -> str:

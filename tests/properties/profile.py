@@ -10,7 +10,7 @@ import os
 
 import hypothesis
 
-FACTORS = {"quick": 1, "thorough": 40}
+FACTORS = {"quick": 1, "thorough": 20}
 NAME = os.environ.get("PODTASKS_HYPOTHESIS") or "quick"
 
 hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, database=None, print_blob=True)

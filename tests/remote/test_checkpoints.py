@@ -212,7 +212,8 @@ def remove_weights(folder: Path) -> None:
 
 
 def lose_shard(folder: Path) -> None:
-    shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
 
 
@@ -226,6 +227,42 @@ def leave_temporary(folder: Path) -> None:
 
 def lose_deepspeed(folder: Path) -> None:
     (folder / "latest").write_text("global_step300")
+
+
+def make_shards(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    write_safetensors(folder / "model-00002-of-00002.safetensors")
+
+
+def lose_shard_and_index(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+
+
+def remove_optimizer(folder: Path) -> None:
+    (folder / "optimizer.pt").unlink()
+
+
+def change_shape(folder: Path) -> None:
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights.replace(b'"shape": [64]', b'"shape": [65]'))
+
+
+def nest_deeply(folder: Path) -> None:
+    header = b"[" * 100_000
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def make_state_a_pipe(folder: Path) -> None:
+    (folder / "trainer_state.json").unlink()
+    os.mkfifo(folder / "trainer_state.json")
+
+
+def make_index_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "model.safetensors.index.json")
+
+
+def make_latest_a_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "latest")
 
 
 def loop(folder: Path) -> None:
@@ -257,6 +294,14 @@ def make_pipe(folder: Path) -> None:
         (garble_index, "model.safetensors.index.json that cannot be read"),
         (leave_temporary, "left by an unfinished save"),
         (lose_deepspeed, "lacks the folder global_step300"),
+        (make_shards, "lacks the index of model.safetensors"),
+        (lose_shard_and_index, "lacks part 00002 of the 00002 of model.safetensors"),
+        (remove_optimizer, "but no optimizer"),
+        (change_shape, "unreadable header"),
+        (nest_deeply, "unreadable header"),
+        (make_state_a_pipe, "trainer_state.json that cannot be read"),
+        (make_index_a_pipe, "model.safetensors.index.json that cannot be read"),
+        (make_latest_a_pipe, "cannot be read"),
         (loop, "cannot be read"),
         (make_pipe, "no ordinary file"),
     ],
