@@ -57,13 +57,11 @@ def reap(
         _show(project, verdicts, wish)
     doomed = [verdict for verdict in verdicts if wish.covers(verdict)]
     stopped: list[str] = []
-    try:
-        if doomed and (yes or not json):
-            _require_leave(project, doomed, yes=yes)
-            stopped = reaper.stop(doomed, wish)
-    finally:
-        if json:
-            write_json(describe_reap(account.name, reaper.now, verdicts, wish, stopped))
+    if doomed and (yes or not json):
+        _require_leave(project, doomed, yes=yes)
+        stopped = reaper.stop(doomed, wish)
+    if json:
+        write_json(describe_reap(account.name, reaper.now, verdicts, wish, stopped))
 
 
 def _show(project: Project, verdicts: Sequence[Verdict], wish: Wish) -> None:
@@ -86,7 +84,7 @@ def _show(project: Project, verdicts: Sequence[Verdict], wish: Wish) -> None:
     ]
     write_table(columns, build_rows(verdicts, wish))
     doomed = [verdict for verdict in verdicts if wish.covers(verdict)]
-    told = f"idle: {describe_sum(doomed)}" if doomed else "nothing to stop"
+    told = f"to stop: {describe_sum(doomed)}" if doomed else "nothing to stop"
     project.console.tell(f"billed: {describe_sum(verdicts)}; {told}")
     for text in explain_rest(verdicts, wish):
         project.console.note(text)
@@ -102,7 +100,7 @@ def _require_leave(project: Project, doomed: Sequence[Verdict], *, yes: bool) ->
         raise UsageError(
             "There is nobody to ask whether these pods may be stopped.",
             means="Nothing was stopped; they are billed on.",
-            next_step="inv reap --yes stops them without asking",
+            next_step="the same command with --yes stops them without asking",
         )
     if not project.console.confirm(build_question(doomed), default=False):
         raise Exit("Nothing was stopped.", code=INTERRUPTED)
