@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,30 @@ def run(folder: Path, program: str, request: Mapping[str, Any], volume: Path) ->
         env={**os.environ, "PODTASKS_VOLUME": str(volume), "PODTASKS_ENVIRON_FILE": os.devnull},
     )
     return parse_answer(program, done.returncode, done.stdout, done.stderr)
+
+
+def notify(target: str, event: str, record: Mapping[str, Any], timeout_s: float) -> str:
+    """Tell `target`, which the setting `notify` names, of an event of this run; return what came of it, in words."""
+    with tempfile.TemporaryDirectory(prefix="podtasks-") as name:
+        folder = Path(name)
+        install(folder / "kit")
+        run_dir = folder / "runs" / "run"
+        run_dir.mkdir(parents=True)
+        (run_dir / "run.json").write_text(json.dumps(record))
+        note: dict[str, Any] = {"run_id": record.get("run_id"), "target": target, "told": []}
+        (folder / "notify.json").write_text(json.dumps(note))
+        try:
+            done = subprocess.run(
+                [sys.executable, str(folder / "kit/notify.py"), event, str(run_dir)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=timeout_s,
+                env={**os.environ, "PODTASKS_DIR": str(folder), "PODTASKS_ENVIRON_FILE": os.devnull},
+            )
+            told = json.loads(done.stdout)
+        except subprocess.TimeoutExpired:
+            return f"it took longer than {timeout_s:g} s"
+        except ValueError:
+            return f"the program that tells it ended with {done.returncode}"
+    return "told" if told.get("ok") else str(told.get("detail"))

@@ -41,6 +41,7 @@ class Cloud:
         data_center: where the volume is, where that is known without asking.
         rest_url: the base of REST v2.
         rest: what asks it.
+        must_remember: whether a POD_ID that cannot be written is an error; a watcher finds its pod without.
     """
 
     name: str
@@ -59,10 +60,15 @@ class Cloud:
     s3_endpoint_url: str | None = None
     data_center: str | None = None
     rest_url: str = REST_URL
+    must_remember: bool = True
 
     def remember_pod(self, pod_id: str) -> None:
         """Write POD_ID to the identity file, at once, so that the pod is found again whatever happens."""
-        write_identity_value(self.identity_path, "POD_ID", pod_id)
+        try:
+            write_identity_value(self.identity_path, "POD_ID", pod_id)
+        except OSError:
+            if self.must_remember:
+                raise
 
 
 def local_note(files: ProjectFiles) -> str:

@@ -129,8 +129,10 @@ class LogView:
     def follow(self) -> Outcome:
         """Show the log until the run has ended, and return how it ended.
 
-        Raises OutcomeUnknownError when the pod is gone, or out of reach for too long, before that was seen.
+        Raises OutcomeUnknownError when the pod is gone, or out of reach for too long, before that was seen; it may
+        be called again then, and goes on with the next byte.
         """
+        self._outage = None
         while True:
             try:
                 return self._follow_once()
@@ -148,6 +150,11 @@ class LogView:
         except OutcomeUnknownError:
             return False
         return self._outage is not None and self._clock.now() - self._outage.since < REST_LIMIT_S
+
+    @property
+    def pod(self) -> Pod:
+        """The newest reading of the pod, with the address it answered at last."""
+        return self._pod
 
     def _wait(self, error: TransportError) -> None:
         """Wait before the next connection. Raises OutcomeUnknownError when there is no use in one."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from podtasks.doors import ssh
 from podtasks.doors.clock import Clock
@@ -21,6 +23,7 @@ from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import build_request
 from podtasks.flows.stopping import confirm_stopped, stop_quietly
+from podtasks.pure.chain import parse_chain
 from podtasks.pure.errors import (
     CodeError,
     PodFailedError,
@@ -31,23 +34,31 @@ from podtasks.pure.errors import (
 )
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import Pod
-from podtasks.pure.run import Run, find_differences, parse_run
+from podtasks.pure.run import Launch, Run, find_differences, parse_run
 
 LAUNCH_TRIES = 3
 
 
 def start_training(
-    plan: Plan, cloud: Cloud, root: Path, files: ProjectFiles, report: Reporter, clock: Clock
+    plan: Plan,
+    cloud: Cloud,
+    root: Path,
+    files: ProjectFiles,
+    report: Reporter,
+    clock: Clock,
+    *,
+    settle: Callable[[Launch, Pod, ssh.PodShell], Launch] = lambda launch, _pod, _shell: launch,
 ) -> Launched:
     """Get the pod, put the code on it and launch; or find the same configuration already training.
 
     A pod that goes away meanwhile (its last run has just ended, say) is replaced and the launch tried again.
+    `settle` has the last word on what is launched once the pod answers; it raises NotNeededError for nothing.
     """
     for attempt in range(1, LAUNCH_TRIES + 1):
-        with files.locked("launch", lambda: report.note("another inv train is starting here; waiting for it")):
+        with _alone(files, report):
             ours = ensure_pod(cloud, build_request(plan), report, clock)
             try:
-                launched = _launch_on(_with_nonce(plan), cloud, ours, root, report, clock)
+                launched = _launch_on(_with_nonce(plan), cloud, ours, root, report, clock, settle)
             except (PodFailedError, TransportError) as error:
                 if attempt == LAUNCH_TRIES or not _went_away(cloud, ours.pod, error, clock):
                     raise
@@ -56,6 +67,32 @@ def start_training(
                 _begin_copy(files, launched.run, report)
                 return launched
     raise AssertionError("the last try returns or raises")
+
+
+class NotNeededError(PodtasksError):
+    """What the volume tells, seen on the pod, makes a launch needless.
+
+    Args:
+        record: of the newest run there.
+        is_alive: whether that run goes on.
+    """
+
+    def __init__(self, record: Mapping[str, Any], *, is_alive: bool) -> None:
+        super().__init__(f"Run {record.get('run_id')} needs no restart.", next_step="inv watch")
+        self.record = record
+        self.is_alive = is_alive
+
+
+@contextlib.contextmanager
+def _alone(files: ProjectFiles, report: Reporter) -> Iterator[None]:
+    """Keep other launches of this machine waiting, where its disk takes the lock; the pod's guard does in any case."""
+    with contextlib.ExitStack() as stack:
+        try:
+            waiting = "another inv train is starting here; waiting for it"
+            stack.enter_context(files.locked("launch", lambda: report.note(waiting)))
+        except OSError as error:
+            report.note(f"no lock against another inv train here: {error}")
+        yield
 
 
 def _went_away(cloud: Cloud, pod: Pod, error: PodtasksError, clock: Clock) -> bool:
@@ -71,7 +108,11 @@ def _went_away(cloud: Cloud, pod: Pod, error: PodtasksError, clock: Clock) -> bo
 
 def _with_nonce(plan: Plan) -> Plan:
     """Return the plan with a run id that no other launch of the same second, and no earlier attempt, has."""
-    return replace(plan, launch=replace(plan.launch, run_id=f"{plan.launch.run_id}-{secrets.token_hex(2)}"))
+    run_id = f"{plan.launch.run_id}-{secrets.token_hex(2)}"
+    chain = plan.launch.chain
+    if chain is not None and chain.restarts == 0:
+        chain = replace(chain, first_run=run_id)
+    return replace(plan, launch=replace(plan.launch, run_id=run_id, chain=chain))
 
 
 def watch(
@@ -83,7 +124,21 @@ def watch(
     clock: Clock,
 ) -> Outcome:
     """Show the run's log until it ends, and return how it ended. Raises OutcomeUnknownError."""
-    view = LogView(
+    outcome = make_view(launched, cloud, files, show, report, clock).follow()
+    note_end(files, launched.run, outcome, report)
+    return outcome
+
+
+def make_view(
+    launched: Launched,
+    cloud: Cloud,
+    files: ProjectFiles,
+    show: Callable[[bytes], None],
+    report: Reporter,
+    clock: Clock,
+) -> LogView:
+    """Return a view of the run's log, which is also copied to this machine."""
+    return LogView(
         cloud,
         launched.pod,
         build_login(cloud, launched.pod),
@@ -94,12 +149,14 @@ def watch(
         report=report,
         clock=clock,
     )
-    outcome = view.follow()
+
+
+def note_end(files: ProjectFiles, run: Run, outcome: Outcome, report: Reporter) -> None:
+    """Remember on this machine how a run ended, if its disk takes that."""
     try:
-        run_copies.finish(files, launched.run, outcome.exit_code, outcome.reason)
+        run_copies.finish(files, run, outcome.exit_code, outcome.reason)
     except OSError as error:
         report.note(f"the run's end is not noted here: {error}")
-    return outcome
 
 
 def _begin_copy(files: ProjectFiles, run: Run, report: Reporter) -> Path | None:
@@ -111,7 +168,15 @@ def _begin_copy(files: ProjectFiles, run: Run, report: Reporter) -> Path | None:
         return None
 
 
-def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Reporter, clock: Clock) -> Launched:
+def _launch_on(
+    plan: Plan,
+    cloud: Cloud,
+    ours: OurPod,
+    root: Path,
+    report: Reporter,
+    clock: Clock,
+    settle: Callable[[Launch, Pod, ssh.PodShell], Launch],
+) -> Launched:
     pod, shell = connect(
         cloud,
         ours.pod,
@@ -122,8 +187,9 @@ def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Repor
         forward_agent=plan.forward_agent,
     )
     try:
-        run = _launch_or_join(plan, shell, pod, root, report, clock)
-    except (CodeError, RemoteCommandError, UsageError) as error:
+        launch = settle(plan.launch, pod, shell)
+        launched = _launch_or_join(replace(plan, launch=launch), shell, pod, root, report, clock)
+    except (CodeError, RemoteCommandError, UsageError, NotNeededError) as error:
         if not ours.ran_before:
             error.means = f"No training was started. {_stop_unless_held(cloud, shell, pod, root, report)}"
         shell.close()
@@ -131,7 +197,7 @@ def _launch_on(plan: Plan, cloud: Cloud, ours: OurPod, root: Path, report: Repor
     except BaseException:
         shell.close()
         raise
-    return Launched(pod, run, shell)
+    return launched
 
 
 def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter) -> str:
@@ -146,14 +212,19 @@ def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, root: Path, r
     return stop_quietly(cloud, pod, report)
 
 
-def _launch_or_join(plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock) -> Run:
+def _launch_or_join(
+    plan: Plan, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter, clock: Clock
+) -> Launched:
+    launch = plan.launch
     try:
-        return launch_training(shell, pod, plan.launch, root, report, clock)
+        return Launched(pod, launch_training(shell, pod, launch, root, report, clock), shell, launch.chain)
     except PodHeldError as error:
+        if launch.after_run is not None:
+            raise
         return _join(shell, pod, plan, error, report)
 
 
-def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Run:
+def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report: Reporter) -> Launched:
     """Return the run that holds the pod if it is the very training asked for; else raise `held`."""
     if held.holder.get("kind") != "run":
         raise held
@@ -165,4 +236,4 @@ def _join(shell: ssh.PodShell, pod: Pod, plan: Plan, held: PodHeldError, report:
         held.what += f" It is another training than the one asked for: {', '.join(differences)}."
         raise held
     report.note(f"{held.what} It is this training; following it. inv stop ends it.")
-    return parse_run(record)
+    return Launched(pod, parse_run(record), shell, parse_chain(record.get("chain")))

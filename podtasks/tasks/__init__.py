@@ -20,10 +20,12 @@ from podtasks.tasks.shell import attach, ssh, start
 from podtasks.tasks.status import status
 from podtasks.tasks.storage import storage
 from podtasks.tasks.train import train
+from podtasks.tasks.watch import watch
 
 require_readable_settings()
 ns = Collection(
     train,
+    watch,
     logs,
     tensorboard,
     sync_data,

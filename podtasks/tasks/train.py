@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -15,6 +16,7 @@ from podtasks.tasks.view import tell_pod_end, watch_run
 
 if TYPE_CHECKING:
     from podtasks.flows.cloud import Cloud
+    from podtasks.flows.follow import Outcome
     from podtasks.flows.launched import Launched
     from podtasks.flows.preflight import TrainRequest
     from podtasks.pure.plan import Plan
@@ -29,6 +31,7 @@ HELP = {
     "code": "where the code comes from: origin, local or snapshot",
     "dry-run": "print the plan and stop",
     "follow": "stream the log (--no-follow: return once training runs)",
+    "until-done": "start a lost or failed training again until it is done, within max_restarts and the other limits",
     "yes": "do not ask before a pod is rented",
     "keep": "the same as --when-done keep",
     "when-done": "what becomes of the pod at the end: stop, terminate or keep",
@@ -50,6 +53,7 @@ def train(
     code: str = "",
     dry_run: bool = False,
     follow: bool = True,
+    until_done: bool = False,
     yes: bool = False,
     keep: bool = False,
     when_done: str = "",
@@ -69,16 +73,21 @@ def train(
         raise UsageError("--resume-from is empty.", next_step="name a checkpoint, or leave the flag out")
     request = TrainRequest(project.files.name_from_here(config), force_restart, resume_from, branch or None)
     plan, account = _plan(project, request)
+    if until_done:
+        plan = _keep_going(project, plan)
     project.console.tell(_render(plan))
     if dry_run:
         return
     require_consent(project, plan, account, yes=yes)
     launched = _launch(project, plan, account)
-    if follow:
+    if follow and until_done:
+        _follow_until_done(project, account, launched)
+    elif follow:
         _follow(project, account, launched)
     else:
         launched.close()
-        project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.")
+        more = " inv watch keeps it going: nobody starts it again without." if until_done else ""
+        project.console.tell(f"training: {launched.run.run_id}. inv logs follows it, inv stop ends it.{more}")
 
 
 def _settings_flags(
@@ -115,6 +124,19 @@ def _plan(project: Project, request: TrainRequest) -> tuple[Plan, Cloud]:
     )
 
 
+def _keep_going(project: Project, plan: Plan) -> Plan:
+    """Return the plan of a training that is to be kept going."""
+    from podtasks.flows.watch import bounds_of
+
+    chain = bounds_of(project.settings)
+    cost = "" if chain.max_cost_usd is None else f" and ${chain.max_cost_usd:g}"
+    note = (
+        f"Kept going until it is done, while this command or inv watch runs: at most {chain.max_restarts} restarts, "
+        f"{chain.max_hours:g} h{cost} in all."
+    )
+    return replace(plan, launch=replace(plan.launch, chain=chain), notes=(*plan.notes, note))
+
+
 def _render(plan: Plan) -> str:
     from podtasks.pure.plan import render
 
@@ -140,7 +162,31 @@ def _follow(project: Project, account: Cloud, launched: Launched) -> None:
     """Show the run to its end, and end with the training's exit code."""
     outcome = watch_run(project, account, launched)
     tell_pod_end(project, account, launched, outcome)
-    _tell_cost(project, account, launched)
+    _end_with(project, account, launched, outcome)
+
+
+def _follow_until_done(project: Project, account: Cloud, launched: Launched) -> None:
+    """Show the run, and those that follow it, until the training is done; end with its exit code."""
+    from podtasks.doors.console import write_log
+    from podtasks.flows.watch import bounds_of
+    from podtasks.pure.recovery import GiveUp
+    from podtasks.tasks.keep import given_up, keep, make_ground, make_keeper, tell_finish
+
+    bounds = bounds_of(project.settings, launched.run.run_id)
+    if launched.chain is None:
+        project.console.note("this run was launched without --until-done: only this command keeps it going")
+    keeper = make_keeper(make_ground(project, account), bounds, write_log)
+    finish = keep(keeper, keeper.take(launched, launched.chain or bounds))
+    last, outcome = tell_finish(project, account, finish)
+    if isinstance(finish.decision, GiveUp):
+        raise given_up(finish.decision, means="What it wrote is on the volume.")
+    _end_with(project, account, last, outcome)
+
+
+def _end_with(project: Project, account: Cloud, launched: Launched | None, outcome: Outcome) -> None:
+    """Say what comes next, and end with the training's exit code."""
+    if launched is not None:
+        _tell_cost(project, account, launched)
     if outcome.never_trained:
         project.console.note("nothing was trained: mend what the log names, then give the same command again")
     elif outcome.exit_code:

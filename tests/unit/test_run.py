@@ -129,6 +129,7 @@ def test_request_to_launch_is_exactly_what_the_pod_expects() -> None:
         "checkpoint": {"path": "/workspace/demo/out/checkpoint-200", "step": 200},
         "force_restart": False,
         "resume_from": None,
+        "resume_args": "--resume {checkpoint}",
         "requirements": "requirements.txt",
         "venv": "container",
         "python": "python",

@@ -1,0 +1,236 @@
+"""Looking at one run from outside: its record and heartbeat on the volume, the API's word, the pod's own answer.
+
+Each kind of question has its own patience; one that is not answered in time says nothing (pure/signs.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from podtasks.doors.at_once import ask_at_once
+from podtasks.doors.clock import Clock
+from podtasks.flows.cloud import Cloud
+from podtasks.flows.connect import open_shell
+from podtasks.flows.pod_programs import PodPrograms
+from podtasks.flows.shell_volume import ShellVolume
+from podtasks.flows.stored_logs import VolumeReader, read_newest_record
+from podtasks.flows.volume_store import open_s3_volume
+from podtasks.pure.errors import PodtasksError
+from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.run_costs import ended_at
+from podtasks.pure.run_ids import is_run_id
+from podtasks.pure.signs import Life, Signs
+
+# Between two looks at the volume; the API, which is rate-limited, is asked half as often.
+PAUSE_S = 2.0
+API_PAUSE_S = 4.0
+VOLUME_PATIENCE_S = 6.0
+POD_PATIENCE_S = 20.0
+# The two signals need 12 s of heartbeat and 4 s of the API; slow answers may make it longer.
+LOOK_S = 35.0
+# Silent for so long, a pod that the API calls running is stopped, which makes the API's word true.
+STUCK_S = 600.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen of a run.
+
+    Args:
+        record: of the newest run on the volume, None where it could not be read.
+        heartbeat: of the run, as read last.
+        pod: the run's pod in the API's last reading, None where it is not there.
+        silent_s: for how long heartbeat and SSH have both been silent though the API calls the pod running.
+        silence_was_read: whether the heartbeat itself was read, so that its silence is known.
+    """
+
+    life: Life
+    record: Mapping[str, Any] | None
+    heartbeat: bytes | None
+    pod: Pod | None
+    silent_s: float
+    silence_was_read: bool
+
+
+class Lookout:
+    """Watches the signs of one run.
+
+    Args:
+        run_id: whose signs; "" for whichever is the newest.
+        pod_id: the id of its pod, "" where that is not known.
+    """
+
+    def __init__(self, cloud: Cloud, project: str, clock: Clock, run_id: str = "", pod_id: str = "") -> None:
+        self._cloud = cloud
+        self._project = project
+        self._clock = clock
+        self._run_id = run_id
+        self._pod_id = pod_id
+        # As it was last seen running: its address, and the key it must show.
+        self._address: Pod | None = None
+        self._pod: Pod | None = None
+        self._signs = Signs()
+        self._record: Mapping[str, Any] | None = None
+        self._s3: VolumeReader | None = None
+        self._s3_was_sought = False
+        self._readable = False
+        self._api_due = float("-inf")
+        self._api_readings = 0
+
+    def know_pod(self, pod: Pod) -> None:
+        """Take a pod as it was read elsewhere: the address it answered at last."""
+        if pod.ssh is not None and self._pod_id in ("", pod.id):
+            self._address = pod
+
+    def look(self, timeout_s: float = LOOK_S) -> Sight:
+        """Look until the run is known to be alive, lost or ended, `timeout_s` seconds at most."""
+        deadline = self._clock.now() + timeout_s
+        self._signs = replace(self._signs, lives=False)
+        while True:
+            self._look_once()
+            if self._is_settled() or self._clock.now() >= deadline:
+                return self._tell()
+            self._clock.sleep(PAUSE_S)
+
+    def read_end(self, timeout_s: float) -> Mapping[str, Any] | None:
+        """Return the run's record once it has an end; what is known of it where it gets none in time."""
+        deadline = self._clock.now() + timeout_s
+        while True:
+            self._read_volume()
+            if self._s3 is None or not self._readable:
+                self._read_api()
+                self._ask_pod()
+            if self._is_over() or self._clock.now() >= deadline:
+                return self._record
+            self._clock.sleep(PAUSE_S / 2)
+
+    def _look_once(self) -> None:
+        self._read_volume()
+        if self._is_settled():
+            return
+        if self._clock.now() >= self._api_due:
+            self._read_api()
+            self._ask_pod()
+
+    def _is_settled(self) -> bool:
+        return self._is_over() or self._signs.judge(heartbeat_readable=self._readable) is not Life.UNCLEAR
+
+    def _is_over(self) -> bool:
+        """Return whether the newest record answers all questions: the run's end, or another run after it."""
+        if self._record is None:
+            return False
+        return ended_at(self._record) is not None or self._record.get("run_id") != self._run_id
+
+    def _tell(self) -> Sight:
+        quiet, unreachable = self._signs.quiet, self._signs.unreachable
+        streaks = [quiet, unreachable] if self._readable else [unreachable]
+        is_up = self._pod is not None and self._pod.status is PodStatus.RUNNING
+        silent_s = min((streak.last - streak.first if streak else 0.0) for streak in streaks) if is_up else 0.0
+        return Sight(
+            self._signs.judge(heartbeat_readable=self._readable),
+            self._record,
+            self._signs.heartbeat or None,
+            self._pod,
+            silent_s,
+            self._readable,
+        )
+
+    # The volume
+
+    def _read_volume(self) -> None:
+        """Read record and heartbeat by the S3 API, where there is one."""
+        volume = self._find_s3()
+        if volume is None:
+            return
+        answered, record = _ask(lambda: read_newest_record(volume), VOLUME_PATIENCE_S)
+        if answered:
+            self._take_record(record)
+            self._readable, beat = _ask(lambda: self._read_heartbeat(volume), VOLUME_PATIENCE_S)
+            if self._readable:
+                self._signs = self._signs.hear_heartbeat(self._clock.now(), beat)
+        else:
+            self._readable = False
+
+    def _find_s3(self) -> VolumeReader | None:
+        if not self._s3_was_sought and self._cloud.s3_keys is not None:
+            self._s3_was_sought, self._s3 = _ask(lambda: open_s3_volume(self._cloud), POD_PATIENCE_S)
+        return self._s3
+
+    def _read_heartbeat(self, volume: VolumeReader) -> bytes | None:
+        return volume.read(f"runs/{self._run_id}/heartbeat") if is_run_id(self._run_id) else None
+
+    def _take_record(self, record: Mapping[str, Any] | None) -> None:
+        if record is None:
+            return
+        self._record = record
+        self._run_id = self._run_id or str(record.get("run_id"))
+        if record.get("run_id") == self._run_id:
+            self._pod_id = self._pod_id or str((record.get("pod") or {}).get("id") or "")
+
+    # The API
+
+    def _read_api(self) -> None:
+        """Ask for the run's pod, by turns by its id and in the list: one of them alone may be wrong."""
+        self._api_due = self._clock.now() + API_PAUSE_S
+        self._api_readings += 1
+        try:
+            self._pod = self._find_pod()
+        except PodtasksError:
+            return
+        runs = self._pod is not None and self._pod.status is PodStatus.RUNNING
+        if self._pod is not None and runs and self._pod.ssh is not None:
+            self._address = self._pod
+        self._signs = self._signs.hear_api(self._clock.now(), runs=runs)
+
+    def _find_pod(self) -> Pod | None:
+        if self._pod_id and self._api_readings % 2:
+            return self._cloud.api.find_pod(self._pod_id)
+        pods = [pod for pod in self._cloud.api.list_pods() if self._pod_id == pod.id or pod.project == self._project]
+        running = [pod for pod in pods if pod.status is PodStatus.RUNNING]
+        if self._s3 is None and running:
+            # Another watcher's new pod tells of the newest run as well.
+            self._address = min(running, key=lambda pod: (pod.id != self._pod_id, pod.id))
+        return next((pod for pod in pods if pod.id == self._pod_id), None if self._pod_id else self._address)
+
+    # The pod
+
+    def _ask_pod(self) -> None:
+        """Ask the pod itself, at its last known address, whether it runs the run."""
+        pod = self._address
+        answered, answer = _ask(lambda: self._question_pod(pod), POD_PATIENCE_S) if pod else (False, None)
+        now = self._clock.now()
+        if not answered or answer is None or pod is None:
+            self._signs = self._signs.hear_pod(now, answered=False)
+            return
+        record, beat, guard = answer
+        if self._s3 is None:
+            self._take_record(record)
+            self._signs = self._signs.hear_heartbeat(now, beat)
+        lease = guard.get("lease") or {}
+        if lease.get("kind") == "run" and lease.get("run_id") == self._run_id:
+            self._signs = self._signs.hear_pod(now, answered=True)
+        elif guard and not lease and pod.id == self._pod_id:
+            self._signs = replace(self._signs.hear_denial(now), unreachable=None)
+        else:
+            # It answers, but a launch is under way, or its guard is being started: that says nothing of the run.
+            self._signs = replace(self._signs, unreachable=None)
+
+    def _question_pod(self, pod: Pod) -> tuple[Mapping[str, Any] | None, bytes | None, Mapping[str, Any]]:
+        with open_shell(self._cloud, pod) as shell:
+            status = PodPrograms(shell, pod).ask("status.py", {"lines": 0})
+            if self._s3 is not None:
+                return None, None, status.get("guard") or {}
+            volume = ShellVolume(shell, pod.mount_path)
+            record = read_newest_record(volume)
+            self._run_id = self._run_id or str((record or {}).get("run_id") or "")
+            return record, self._read_heartbeat(volume), status.get("guard") or {}
+
+
+def _ask(question: Callable[[], Result], patience_s: float) -> tuple[bool, Result | None]:
+    """Return whether a question was answered in time, and the answer."""
+    ((_, answer),) = ask_at_once({"": lambda: (question(),)}, patience_s)
+    return (True, answer[0]) if isinstance(answer, tuple) else (False, None)

@@ -1,0 +1,83 @@
+"""What a watcher remembers on this machine: a help for the next one here, never a condition.
+
+Where it is lost, or the folder cannot be written, times begin anew, a launch that failed is tried once more, and
+whoever is to be notified may hear of the same end again. `.podtasks/watch.json`, readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from podtasks.doors.project_files import ProjectFiles, write_atomically
+from podtasks.flows.run_copies import PRIVATE
+
+NAME = "watch.json"
+
+
+class WatchNotes:
+    """The notes of this project's watchers on this machine.
+
+    Args:
+        cloud_name: which account they are about: the local cloud's runs are not RunPod's.
+    """
+
+    def __init__(self, files: ProjectFiles, cloud_name: str) -> None:
+        self._files = files
+        self._cloud_name = cloud_name
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Return the record of the run that was seen last, as it was then; it may have ended since."""
+        record = self._read().get("record")
+        return record if isinstance(record, dict) else None
+
+    def note_record(self, record: Mapping[str, Any]) -> None:
+        """Remember a run's record, without what belongs on the volume only."""
+        public = {name: value for name, value in record.items() if name not in PRIVATE}
+        self._write(record=public)
+
+    def silent_since(self, run_id: str) -> float | None:
+        """Return since when the run's pod was seen silent again and again, seconds since 1970; None: it was not."""
+        silence = self._of(run_id, "silence")
+        return float(silence) if isinstance(silence, int | float) else None
+
+    def note_silence(self, run_id: str, since: float | None) -> None:
+        """Remember since when a run's pod is silent; None: it is not."""
+        if since is None and "silence" not in self._read():
+            return
+        self._write(silence=None if since is None else {"run_id": run_id, "value": since})
+
+    def failed_launches(self, run_id: str) -> int:
+        """Return how often a launch that was to go on after this run failed."""
+        count = self._of(run_id, "failed_launches")
+        return count if isinstance(count, int) else 0
+
+    def note_failed_launches(self, run_id: str, count: int) -> None:
+        """Remember how often it failed."""
+        self._write(failed_launches={"run_id": run_id, "value": count})
+
+    def was_told(self, run_id: str) -> bool:
+        """Return whether somebody was told that nobody goes on after this run."""
+        return bool(self._of(run_id, "told"))
+
+    def note_told(self, run_id: str) -> None:
+        """Remember that."""
+        self._write(told={"run_id": run_id, "value": True})
+
+    def _of(self, run_id: str, name: str) -> object:
+        note = self._read().get(name)
+        return note.get("value") if isinstance(note, dict) and note.get("run_id") == run_id else None
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            notes = json.loads((self._files.state_folder / NAME).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) and notes.get("cloud") == self._cloud_name else {}
+
+    def _write(self, **notes: object) -> None:
+        with contextlib.suppress(OSError):
+            whole = {**self._read(), "cloud": self._cloud_name, **notes}
+            write_atomically(self._files.ensure_state_folder() / NAME, json.dumps(whole).encode())
