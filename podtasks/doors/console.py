@@ -9,6 +9,8 @@ import textwrap
 import time
 from typing import Protocol
 
+from podtasks.pure.secret import hide_secrets
+
 
 class Reporter(Protocol):
     """Who is told how a flow gets on."""
@@ -21,8 +23,11 @@ class Reporter(Protocol):
 
 
 def printable(text: str) -> str:
-    """Return text without what would steer the terminal: names from git and the pod are anybody's."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text)
+    """Return text without what would steer the terminal, and without any secret that this command knows.
+
+    Names from git, the API and the pod are anybody's, and what refuses a key may quote it.
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in hide_secrets(text))
 
 
 def terminal_columns() -> int | None:
@@ -78,7 +83,7 @@ class Console:
         """
         if not self.can_ask():
             return True
-        sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+        sys.stderr.write(f"{printable(question)} [{'Y/n' if default else 'y/N'}] ")
         sys.stderr.flush()
         line = sys.stdin.readline()
         answer = line.strip().lower()
@@ -98,9 +103,9 @@ class Console:
 
 
 def write_result(text: str) -> None:
-    """Print a result on standard output; letters that its encoding has not become question marks."""
+    """Print a result on standard output; what would steer the terminal, or its encoding has not, becomes a `?`."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    sys.stdout.write(printable(text).encode(encoding, "replace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

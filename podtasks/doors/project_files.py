@@ -13,6 +13,7 @@ from pathlib import Path
 
 from podtasks.pure import env_file
 from podtasks.pure.errors import InstallationError, SettingsError
+from podtasks.pure.run_ids import is_run_id
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class ProjectFiles:
         return self.state_folder
 
     def run_folder(self, run_id: str) -> Path:
-        """Return the folder of the local copy of a run's log, making it."""
+        """Return the folder of the local copy of a run's log, making it. Raises ValueError for no plain name."""
+        if not is_run_id(run_id):
+            raise ValueError(f"{run_id[:60]!r} cannot be a run's id")
         folder = self.ensure_state_folder() / "runs" / run_id
         folder.mkdir(parents=True, exist_ok=True)
         return folder

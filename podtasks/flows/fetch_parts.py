@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,20 +42,35 @@ class Fetched:
 
 def plan_parts(found: Sequence[tuple[str, list[VolumeFile]]], target: Path, overwrite: bool) -> list[Part]:
     """Plan each part; a file that two of them name belongs to the first."""
+    leads_out = functools.cache(functools.partial(_leads_out, target.resolve()))
     parts: list[Part] = []
     taken: set[str] = set()
     for name, files in found:
         fresh = tuple(file for file in files if file.place not in taken)
         taken.update(file.place for file in fresh)
-        parts.append(Part(name, fresh, plan_fetch(fresh, lambda place: _find_here(target, place), overwrite=overwrite)))
+        plan = plan_fetch(
+            fresh,
+            lambda place: _find_here(target, place),
+            overwrite=overwrite,
+            leads_out=lambda place: leads_out(str((target / place).parent)),
+        )
+        parts.append(Part(name, fresh, plan))
     return parts
+
+
+def _leads_out(top: Path, folder: str) -> bool:
+    """Return whether a folder that should be in `top` is elsewhere, its links followed."""
+    try:
+        return not Path(folder).resolve().is_relative_to(top)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that no folder can have
+        return True
 
 
 def find_failures(parts: Sequence[Part], tally: Tally, target: Path) -> list[tuple[str, str]]:
     """Return each file of the parts that is not here now, and why."""
     told = {name for name, _ in tally.failures}
     refused = [
-        (file.place, "its name would lead out of the folder it belongs into")
+        (file.place, "its name, or a link on the way, would lead out of the folder it belongs into")
         for part in parts
         for file in part.plan.refused
     ]

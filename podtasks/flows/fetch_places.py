@@ -13,6 +13,7 @@ from podtasks.doors import git_questions
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.preflight import read_config
 from podtasks.pure.errors import PodtasksError, UsageError
+from podtasks.pure.run_ids import is_run_id
 from podtasks.pure.settings import Settings
 from podtasks.pure.suggestion import ask_or_stop
 from podtasks.pure.training_config import TrainingConfig, available_configs, checkpoint_directory
@@ -55,7 +56,7 @@ def read_newest_run_id(carrier: Carrier) -> str | None:
     """Return the id of the run that was launched last, None where the volume knows of none."""
     data = carrier.read("runs/newest")
     name = (data or b"").decode(errors="replace").strip()
-    return name if name and "/" not in name and name not in (".", "..") else None
+    return name if is_run_id(name) else None
 
 
 def find_path(path: str, settings: Settings, carrier: Carrier) -> list[VolumeFile]:

@@ -90,7 +90,10 @@ def _record_paths(files: ProjectFiles) -> Iterator[Path]:
 def _find_on_volume(volume_folder: Path | None, run_id: str | None) -> RunCopy | None:
     if volume_folder is None:
         return None
-    folder = volume_folder / "runs" / (run_id or _read_text(volume_folder / "runs/newest").strip() or "none")
+    named = run_id or _read_text(volume_folder / "runs/newest").strip()
+    if not is_run_id(named):
+        return None
+    folder = volume_folder / "runs" / named
     record = _read_record(folder / "run.json")
     log = _read_bytes(folder / "output.log") or _read_slice(volume_folder / "logs/current.log", record)
     if not record or log is None:

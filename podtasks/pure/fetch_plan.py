@@ -24,7 +24,7 @@ class FetchPlan:
         wanted: to be fetched.
         there: here already, with size and time.
         kept: here with another content that is newer than the volume's, and left alone.
-        refused: whose names would lead out of the folder they belong into.
+        refused: whose names, or links here, would lead out of the folder they belong into.
     """
 
     wanted: tuple[VolumeFile, ...]
@@ -34,18 +34,24 @@ class FetchPlan:
 
 
 def plan_fetch(
-    files: Sequence[VolumeFile], find_here: Callable[[str], LocalCopy | None], *, overwrite: bool
+    files: Sequence[VolumeFile],
+    find_here: Callable[[str], LocalCopy | None],
+    *,
+    overwrite: bool,
+    leads_out: Callable[[str], bool] = lambda _: False,
 ) -> FetchPlan:
-    """Tell what must be fetched of these files from what need not or must not be; `find_here` looks at a place."""
+    """Tell what must be fetched of these files from what need not or must not be.
+
+    `find_here` looks at a place; `leads_out` says whether a link on the way to it leads elsewhere.
+    """
     groups: dict[str, list[VolumeFile]] = {"wanted": [], "there": [], "kept": [], "refused": []}
     for file in files:
-        groups[_judge(file, find_here, overwrite)].append(file)
+        is_refused = not is_safe_place(file.place) or leads_out(file.place)
+        groups["refused" if is_refused else _judge(file, find_here, overwrite)].append(file)
     return FetchPlan(**{name: tuple(group) for name, group in groups.items()})
 
 
 def _judge(file: VolumeFile, find_here: Callable[[str], LocalCopy | None], overwrite: bool) -> str:
-    if not is_safe_place(file.place):
-        return "refused"
     here = find_here(file.place)
     if here is None:
         return "wanted"

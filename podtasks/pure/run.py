@@ -10,7 +10,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from podtasks.pure.chain import Chain
+from podtasks.pure.errors import RemoteCommandError
 from podtasks.pure.pod import Pod
+from podtasks.pure.run_ids import is_run_id
 from podtasks.pure.secret import Secret
 from podtasks.pure.shell import split_args
 
@@ -163,11 +165,29 @@ class Run:
 
 
 def parse_run(answer: Mapping[str, Any]) -> Run:
-    """Given a run record, or launch.py's answer with what was asked of it, return the run."""
+    """Given a run record, or launch.py's answer with what was asked of it, return the run.
+
+    Raises RemoteCommandError for a record that makes no sense: it comes from the volume, where anybody's code writes.
+    """
     names = ("run_id", "run_dir", "log", "log_start", "when_done", "output_dir")
-    run_id, run_dir, log, log_start, when_done, output_dir = (answer[name] for name in names)
-    checkpoint = (answer.get("checkpoint") or {}).get("path")
-    return Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir), checkpoint)
+    try:
+        run_id, run_dir, log, log_start, when_done, output_dir = (answer[name] for name in names)
+        checkpoint = (answer.get("checkpoint") or {}).get("path")
+        run = Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir), checkpoint)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _senseless_record(answer.get("run_id")) from error
+    # It becomes the name of a folder here.
+    if not is_run_id(run.run_id):
+        raise _senseless_record(run.run_id)
+    return run
+
+
+def _senseless_record(run_id: object) -> RemoteCommandError:
+    return RemoteCommandError(
+        f"The record of run {str(run_id)[:60]!r} on the volume makes no sense.",
+        means="Its training, if it still runs, goes on; the pod stops itself at its end.",
+        next_step="inv status shows what runs; inv stop ends it",
+    )
 
 
 def find_differences(launch: Launch, record: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,16 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 MASK = "[secret]"
+# Shorter ones are no keys, and would be found in the middle of words.
+LEAST_HIDDEN = 8
+_known: set[str] = set()
+
+
+def hide_secrets(text: str) -> str:
+    """Return text with every secret that was made in this process replaced by ``[secret]``, whoever quotes it."""
+    for value in sorted(_known, key=len, reverse=True):
+        text = text.replace(value, MASK)
+    return text
 
 
 class Secret:
@@ -21,6 +31,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
+        _known.update(part for part in {value, value.strip()} if len(part) >= LEAST_HIDDEN)
 
     def reveal(self) -> str:
         """Return the secret text itself, to be handed to the one program that needs it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from podtasks.doors.console import write_result
+from podtasks.doors.console import write_log
 from podtasks.pure.errors import PodtasksError, TransportError, UsageError
 from podtasks.tasks.entry import Project, open_project, task
 from podtasks.tasks.results import CLOUD_HELP, parse_count
@@ -61,11 +61,11 @@ def logs(
         outcome = watch_run(project, account, launched)
         tell_pod_end(project, account, launched, outcome)
     else:
-        write_result("\n".join(report.answer.get("last_lines") or []))
+        lines_there = [str(line) for line in report.answer.get("last_lines") or []]
+        write_log("".join(f"{line}\n" for line in lines_there).encode(errors="surrogateescape"))
 
 
 def _show_stored(project: Project, account: Cloud, report: PodReport, request: LogRequest) -> None:
-    from podtasks.doors.console import write_log
     from podtasks.flows.show_log import show_stored_log
 
     if not report.runs and not request.run_id:
@@ -84,7 +84,6 @@ def _show_stored(project: Project, account: Cloud, report: PodReport, request: L
 
 def _show_here(project: Project, request: LogRequest) -> None:
     """Print the log from the volume of the local cloud, which does not run."""
-    from podtasks.doors.console import write_log
     from podtasks.flows.show_log import show_copy
 
     if not show_copy(request, project.files, project.local_volume(), show=write_log, report=project.console):

@@ -172,7 +172,7 @@ def test_failures_and_names_that_lead_out_are_told(run: Run, volume: FakeVolume,
     volume.broken = {"data/bad": "it broke off"}
     fetched = run("data")
     assert fetched.failures == [
-        ("data/../../out", "its name would lead out of the folder it belongs into"),
+        ("data/../../out", "its name, or a link on the way, would lead out of the folder it belongs into"),
         ("data/bad", "it broke off"),
     ]
     assert brought(tmp_path) == {"data/x"}
