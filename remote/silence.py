@@ -91,7 +91,7 @@ class Silence:
     def _give_up_on_query(self) -> None:
         """Kill a question that takes too long. One whose driver hangs stays; then there is no other beside it."""
         assert self._query is not None
-        if time.monotonic() - self._query_began_at > QUERY_LIMIT_S:
+        if time.monotonic() - self._query_began_at > query_limit_s():
             self._query.kill()
             self._take_answer([])
 
@@ -109,6 +109,14 @@ class Silence:
             return None
         self.is_stalled = True
         return "stalled"
+
+
+def query_limit_s() -> float:
+    """Return how long nvidia-smi may take."""
+    try:
+        return float(read_setting("PODTASKS_STALL_QUERY_S", ""))
+    except ValueError:
+        return QUERY_LIMIT_S
 
 
 def check_s(stall_s: float) -> float:

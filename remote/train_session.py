@@ -103,6 +103,7 @@ def _supervisor_environ() -> list[str]:
         "PODTASKS_RECONNECT_S",
         "PODTASKS_SETTLE_S",
         "PODTASKS_STALL_CHECK_S",
+        "PODTASKS_STALL_QUERY_S",
     )
     needed.update({name: os.environ[name] for name in passed_on if name in os.environ})
     return [f"{name}={value}" for name, value in needed.items()]
