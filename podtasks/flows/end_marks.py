@@ -35,11 +35,15 @@ def mark_ended(cloud: Cloud, pod: Pod, files: ProjectFiles, report: Reporter, no
     """
     note_end(files, pod.id, now, report)
     ((_, answer),) = ask_at_once({"mark": functools.partial(_mark, cloud, pod)}, MARK_TIMEOUT_S)
-    if isinstance(answer, str):
-        if answer:
-            report.step(f"run {answer} is marked as ended by you")
-        return
-    why = f"no answer within {MARK_TIMEOUT_S:.0f} s" if isinstance(answer, Late) else _describe(answer)
+    if isinstance(answer, dict):
+        run_id, noted = answer.get("run_id"), answer.get("noted", True)
+        if run_id and noted:
+            report.step(f"run {run_id} is marked as ended by you")
+        if noted or not run_id:
+            return
+        why = "its record could not be written in time"
+    else:
+        why = f"no answer within {MARK_TIMEOUT_S:.0f} s" if isinstance(answer, Late) else _describe(answer)
     report.note(
         f"a run on pod {pod.id} could not be marked as ended by you ({why}); watchers on this machine know it, "
         "one elsewhere may start it again"
@@ -68,21 +72,21 @@ def was_ended_here(files: ProjectFiles, record: Mapping[str, Any]) -> bool:
 
 
 def tell_end(files: ProjectFiles, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a run's record as it is told: lost with its pod, it was ended by the user who had deleted that."""
+    """Return a run's record as it is told: one that went with its pod ended because it was asked to, if it was."""
     is_lost = ended_at(record) is None or record.get("reason") == "pod lost"
-    if is_lost and record.get("exit_code") is None and was_ended_here(files, record):
-        return {**record, "reason": USER, "failure": None}
+    reason = USER if was_ended_here(files, record) else record.get("ending")
+    if is_lost and record.get("exit_code") is None and reason:
+        return {**record, "reason": reason, "failure": None}
     return record
 
 
-def _mark(cloud: Cloud, pod: Pod) -> str:
-    """Return the id of the run that was marked, "" where there was none."""
+def _mark(cloud: Cloud, pod: Pod) -> dict[str, Any]:
+    """Return the pod's answer, with the id of the run that was marked; {} where there was none."""
     try:
         with open_shell(cloud, pod) as shell:
-            answer = PodPrograms(shell, pod).ask("end_run.py", {"reason": USER, "timeout_s": 0})
+            return PodPrograms(shell, pod).ask("end_run.py", {"reason": USER, "timeout_s": 0})
     except RemoteRefusedError:
-        return ""
-    return str(answer.get("run_id") or "")
+        return {}
 
 
 def _describe(error: object) -> str:

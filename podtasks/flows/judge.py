@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from podtasks.flows.end_marks import tell_end
 from podtasks.flows.follow import Outcome
 from podtasks.flows.relaunch import Ground
 from podtasks.flows.sight import LOOK_S, STUCK_S, Lookout, Sight
@@ -120,7 +121,8 @@ class Judge:
         return replace(known, chain=watched.chain, run=known.run or watched.run, launched=watched.launched)
 
     def _facts(self, watched: Watched, heartbeat: bytes | None = None) -> RunFacts:
-        return read_facts(watched.record, watched.chain, self._ground.wall(), heartbeat=heartbeat)
+        record = tell_end(self._ground.files, watched.record)
+        return read_facts(record, watched.chain, self._ground.wall(), heartbeat=heartbeat)
 
     def _find_pod(self, record: Mapping[str, Any]) -> Pod | None:
         """Return a run's pod if the API says that it runs."""

@@ -38,7 +38,8 @@ def read_history(
 ) -> History:
     """Return the newest runs; all without a limit. `cloud` is None where the local cloud does not run."""
     found = _read_history(cloud, project, files, report, limit)
-    return replace(found, records=tuple(tell_end(files, record) for record in found.records))
+    told = (r if r.get("run_id") == found.active_run_id else tell_end(files, r) for r in found.records)
+    return replace(found, records=tuple(told))
 
 
 def _read_history(

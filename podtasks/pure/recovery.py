@@ -119,7 +119,8 @@ def read_facts(
         run_id=str(record.get("run_id")),
         chain=chain,
         exit_code=_whole(record.get("exit_code")),
-        reason=str(record.get("reason") or ""),
+        # One that was asked to end, and whose pod went before it had: why it was asked.
+        reason=str(record.get("reason") or record.get("ending") or ""),
         has_ended=ended_at(record) is not None,
         is_whole=True,
         step=_whole(record.get("last_step")),
@@ -157,6 +158,8 @@ def decide(run: RunFacts, life: Life) -> Decision:
     ending = classify(run)
     if ending is Ending.NONE and life is not Life.LOST:
         return Wait("it runs" if life is Life.ALIVE else "it cannot be told whether it runs")
+    if ending is Ending.NONE and run.reason:
+        ending = classify(replace(run, has_ended=True))
     if ending in (Ending.FINISHED, Ending.BY_A_PERSON):
         return Done(run.exit_code, describe_reason(run.reason) or "finished")
     chain = _count(run, ending)

@@ -176,6 +176,14 @@ def test_stop_now_of_a_pod_that_does_not_answer_says_who_knows_of_it(world: Worl
     assert end_marks.was_ended_here(ProjectFiles(world.folder), LOST)
 
 
+def test_run_whose_record_does_not_take_the_mark_is_not_called_marked(world: World, pod: FakePod) -> None:
+    world.api.on("list_pods", [make_pod()]).on("find_pod pod1", STOPPED).on("stop_pod pod1", None)
+    pod.on("end_run.py", {**NOT_ENDED, "noted": False})
+    assert stop_ours(world, now=True) == make_pod()
+    assert [step for step in world.report.steps if "marked" in step] == []
+    assert "its record could not be written in time" in world.report.notes[0]
+
+
 def test_marking_delays_the_stop_for_seconds_only(
     world: World, pod: FakePod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +267,8 @@ def test_run_whose_pod_was_deleted_from_here_is_told_as_that_and_not_as_lost(wor
     told = end_marks.tell_end(files, LOST)
     assert (told["reason"], told["failure"]) == ("user", None)
     assert end_marks.tell_end(files, {**LOST, "ended_at": None, "reason": None})["reason"] == "user"
+    asked = {**LOST, "pod": {"id": "pod2"}, "ended_at": None, "reason": None, "ending": "max_hours"}
+    assert end_marks.tell_end(files, asked)["reason"] == "max_hours", "by whomever"
     finished = {**LOST, "reason": "finished", "exit_code": 0}
     assert end_marks.tell_end(files, finished) is finished
 

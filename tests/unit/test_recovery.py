@@ -63,6 +63,15 @@ def test_what_a_person_ended_is_never_brought_back(reason: str, exit_code: int |
     assert isinstance(decision, Done) and decision.exit_code == exit_code
 
 
+def test_run_that_a_person_asked_to_end_is_not_brought_back_when_its_pod_goes_before_it_has() -> None:
+    record = {**RECORD, "ended_at": None, "exit_code": None, "reason": None, "ending": "user"}
+    run = read_facts(record, CHAIN, 5000.0)
+    assert isinstance(decide(run, Life.ALIVE), Wait)
+    assert decide(run, Life.LOST) == Done(None, "ended by inv stop or terminate")
+    asked_for_money = read_facts({**record, "ending": "max_cost_usd"}, CHAIN, 5000.0)
+    assert isinstance(decide(asked_for_money, Life.LOST), GiveUp)
+
+
 @pytest.mark.parametrize("reason", FROM_OUTSIDE)
 @pytest.mark.parametrize("exit_code", [0, 137, None])
 def test_end_from_outside_is_started_again_whatever_its_exit_code(reason: str, exit_code: int | None) -> None:
