@@ -98,6 +98,8 @@ class LogView:
         on_begin: called once the pod knows that its log is followed.
         show: takes log bytes as they come.
         copy_path: the file that gets the same bytes, None for no copy.
+        first_byte: of the log, where the view begins; None: where the run does. An earlier one also shows what the
+            runs before it still owe, since all runs are in one log; the copy has this run only.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class LogView:
         copy_path: Path | None,
         report: Reporter,
         clock: Clock,
+        first_byte: int | None = None,
     ) -> None:
         self._cloud = cloud
         self._pod = pod
@@ -122,7 +125,7 @@ class LogView:
         self._copy_path = copy_path
         self._report = report
         self._clock = clock
-        self._offset = run.log_start
+        self._offset = run.log_start if first_byte is None else min(first_byte, run.log_start)
         self._outcome: Outcome | None = None
         self._outage: _Outage | None = None
 
@@ -155,6 +158,11 @@ class LogView:
     def pod(self) -> Pod:
         """The newest reading of the pod, with the address it answered at last."""
         return self._pod
+
+    @property
+    def next_byte(self) -> int:
+        """The first byte of the log that was not shown yet."""
+        return self._offset
 
     def _wait(self, error: TransportError) -> None:
         """Wait before the next connection. Raises OutcomeUnknownError when there is no use in one."""
@@ -227,8 +235,9 @@ class LogView:
             return
         try:
             with open(self._copy_path, "r+b") as copy:
-                copy.seek(self._offset - self._run.log_start)
-                copy.write(log)
+                place = self._offset - self._run.log_start
+                copy.seek(max(place, 0))
+                copy.write(log[max(-place, 0) :])
         except OSError as error:
             self._report.note(f"no copy of the log is kept here: {error}")
             self._copy_path = None

@@ -33,6 +33,7 @@ from podtasks.pure.errors import (
     TransportError,
 )
 from podtasks.pure.recovery import Decision, Done, GiveUp, Relaunch, Wait, describe_use
+from podtasks.pure.run import Run
 
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 300.0
@@ -83,7 +84,7 @@ class Keeper:
         self._on_give_up = on_give_up
         self._notes = WatchNotes(ground.files, ground.cloud.name)
         self._judge = Judge(ground, self._notes, bounds)
-        self._view: tuple[str, LogView] | None = None
+        self._view: tuple[Run, LogView] | None = None
         self.restarts: list[str] = []
 
     def take(self, launched: Launched, chain: Chain) -> Watched:
@@ -151,13 +152,26 @@ class Keeper:
         return None
 
     def _find_view(self, watched: Watched) -> LogView:
-        """Return the view of this run's log, which goes on with the byte after the last one that was shown."""
-        if self._view is None or self._view[0] != watched.run_id:
+        """Return the view of this run's log, which goes on with the byte after the last one that was shown.
+
+        That may be one of the run before, whose pod went away before its last lines came.
+        """
+        if self._view is None or self._view[0].run_id != watched.run_id:
             assert watched.run is not None and watched.pod is not None
             launched = watched.launched or Launched(watched.pod, watched.run)
+            is_same_log = self._view is not None and self._view[0].log == watched.run.log
+            first_byte = self._view[1].next_byte if self._view is not None and is_same_log else None
             ground = self._ground
-            view = make_view(launched, ground.cloud, ground.files, self._show, ground.report, ground.clock)
-            self._view = (watched.run_id, view)
+            view = make_view(
+                launched,
+                ground.cloud,
+                ground.files,
+                self._show,
+                ground.report,
+                ground.clock,
+                first_byte=first_byte,
+            )
+            self._view = (watched.run, view)
         return self._view[1]
 
     def _wait_for_sight(self, watched: Watched) -> tuple[Watched, Decision]:

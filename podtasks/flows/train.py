@@ -136,8 +136,10 @@ def make_view(
     show: Callable[[bytes], None],
     report: Reporter,
     clock: Clock,
+    *,
+    first_byte: int | None = None,
 ) -> LogView:
-    """Return a view of the run's log, which is also copied to this machine."""
+    """Return a view of the run's log, which is also copied to this machine; `first_byte` as LogView has it."""
     return LogView(
         cloud,
         launched.pod,
@@ -148,6 +150,7 @@ def make_view(
         copy_path=_begin_copy(files, launched.run, report),
         report=report,
         clock=clock,
+        first_byte=first_byte,
     )
 
 

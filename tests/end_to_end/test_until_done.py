@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ NOTICED_S = 30.0
 def start_until_done(project: TrainingProject, *words: str) -> subprocess.Popen[bytes]:
     project.hold_at(5)
     command = project.start("train", "--config", "configs/run.yaml", "--until-done", *words)
-    project.wait_for_step(5)
+    project.wait_for(lambda: "step 5" in project.said(), "step 5 to be shown")
     return command
 
 
@@ -68,5 +69,87 @@ def test_training_whose_pod_goes_away_is_brought_to_its_end(
     first, second = records(project)
     assert second["chain"]["first_run"] == first["run_id"] and second["after_run"] == first["run_id"]
     assert second["chain"]["used_hours"] > 0 and second["max_hours"] < first["max_hours"]
+    project.wait_for(project.is_idle, "the pod to stop itself")
+    assert len(project.pods()) == 1
+
+
+def test_training_that_fails_at_the_same_step_again_is_given_up(project: TrainingProject) -> None:
+    (project.path / "configs/run.yaml").write_text(
+        "output_dir: checkpoints/run\nlogging_dir: logs/run\nsteps: 8\nsave_steps: 2\nfail_at: 5\n"
+    )
+    project.commit("it fails")
+    done = project.train("--until-done")
+
+    assert done.code == 7, done.stderr
+    assert "given up" in done.stderr and "failed again at step 5" in done.stderr
+    assert len(records(project)) == 2
+    project.wait_for(project.is_idle, "the pod to stop itself")
+
+
+def test_training_that_a_person_ended_is_not_brought_back(project: TrainingProject) -> None:
+    command = start_until_done(project)
+    stopped = project.inv("stop")
+    assert stopped.code == 0, stopped.stderr
+    assert command.wait(timeout=TIMEOUT_S) == 143, project.said()
+
+    watched = project.inv("watch", "--once", "--json")
+    assert watched.code == 0, watched.stderr
+    told = json.loads(watched.stdout)
+    assert (told["state"], told["exit_code"], told["restarts"]) == ("done", 143, 0)
+    assert len(records(project)) == 1 and project.is_idle()
+
+
+def test_watch_leaves_a_healthy_run_alone_and_one_that_nobody_asked_to_keep_going(project: TrainingProject) -> None:
+    project.hold_at(5)
+    project.train("--no-follow")
+    project.wait_for_step(5)
+    told = json.loads(project.inv("watch", "--once", "--json").stdout)
+    assert told["state"] == "not_watched"
+    began = time.monotonic()
+    watched = project.inv("watch", "--once", "--adopt")
+    assert watched.code == 0 and "running: it runs" in watched.stdout, watched.stderr + watched.stdout
+    assert time.monotonic() - began < 15
+    assert len(records(project)) == 1
+    project.release()
+    project.wait_for(project.is_idle, "the training to end")
+
+
+def start_watch(project: TrainingProject, name: str) -> subprocess.Popen[bytes]:
+    """Start `inv watch`; what it says goes to a file of this name in the project's home."""
+    with open(project.path / ".home" / name, "wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "invoke", "watch"],
+            cwd=project.path,
+            env=project.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+
+def test_two_watchers_and_a_lost_pod_make_one_new_run_on_one_pod(project: TrainingProject) -> None:
+    project.hold_at(5)
+    launched = project.train("--until-done", "--no-follow")
+    assert launched.code == 0 and "inv watch keeps it going" in launched.stderr, launched.stderr
+    project.wait_for_step(5)
+    watchers = [start_watch(project, name) for name in ("one", "two")]
+
+    def said(name: str) -> str:
+        return (project.path / ".home" / name).read_text()
+
+    project.wait_for(lambda: all("watching run" in said(name) for name in ("one", "two")), "both to watch")
+    moment = time.time()
+    lose_the_host(project)
+    project.wait_for(lambda: orders_since(project, moment), "a pod to be asked for")
+    project.wait_for(lambda: len(records(project)) == 2, "the second run")
+    project.release()
+
+    codes = [watcher.wait(timeout=TIMEOUT_S) for watcher in watchers]
+    both = said("one") + said("two")
+    assert codes == [0, 0], both
+    assert len(records(project)) == 2, both
+    assert both.count("restart 1 of at most 10") == 1, both
+    assert project.weights() == uninterrupted_weights()
     project.wait_for(project.is_idle, "the pod to stop itself")
     assert len(project.pods()) == 1
