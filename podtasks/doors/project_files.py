@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -93,20 +94,34 @@ class ProjectFiles:
             yield
 
 
-def read_identity(path: Path) -> dict[str, str]:
+def read_identity(path: Path, on_exposed: Callable[[int], None] = lambda _: None) -> dict[str, str]:
     """Return the keys and values of an identity file, {} when there is none.
 
-    A file that others may read is made private first. Raises SettingsError for lines that are not KEY=VALUE.
+    A file that others may read is made private first, and `on_exposed` hears of the mode it had. Raises SettingsError
+    where it cannot be, and for lines that are not KEY=VALUE.
     """
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            path.chmod(0o600)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            _make_private(path, mode)
+            on_exposed(mode)
         text = path.read_text()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name} cannot be read: {error}.", next_step=f"mend {path}") from error
     return dict(env_file.parse_env_file(text, path.name))
+
+
+def _make_private(path: Path, mode: int) -> None:
+    try:
+        path.chmod(0o600)
+    except OSError as error:
+        raise SettingsError(
+            f"{path.name} can be read by others (mode {mode:o}), and cannot be made private: {error.strerror}.",
+            means="Whoever reads it has your keys.",
+            next_step=f"as its owner: chmod 600 {shlex.quote(str(path))}",
+        ) from error
 
 
 def write_identity_value(path: Path, key: str, value: str) -> None:

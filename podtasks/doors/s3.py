@@ -131,7 +131,7 @@ class S3Volume:
 
     def is_empty(self, place: str) -> bool:
         """Return whether nothing lies below a place, by one short question."""
-        page = self._client.call("list_objects_v2", Prefix=as_folder(place), MaxKeys=1)
+        page = self._list_page(Prefix=as_folder(place), MaxKeys=1)
         return not page.get("Contents")
 
     def _list_pages(self, prefix: str, **more: str) -> Iterator[dict[str, Any]]:
@@ -143,7 +143,7 @@ class S3Volume:
         seen: set[str] = set()
         where: dict[str, str] = {}
         while True:
-            page = self._client.call("list_objects_v2", Prefix=prefix, **more, **where)
+            page = self._list_page(Prefix=prefix, **more, **where)
             fresh = [entry for entry in page.get("Contents", ()) if entry["Key"] not in seen]
             names = [str(entry["Key"]) for entry in fresh]
             names += [str(e["Prefix"]) for e in page.get("CommonPrefixes", ()) if e["Prefix"] not in seen]
@@ -160,6 +160,16 @@ class S3Volume:
             else:
                 raise self._stuck(prefix)
             tokens.add(token)
+
+    def _list_page(self, **wanted: Any) -> dict[str, Any]:  # noqa: ANN401
+        try:
+            return self._client.call("list_objects_v2", **wanted)
+        except S3FileError as error:
+            raise ApiError(
+                f"{wanted['Prefix'] or 'The volume'} cannot be listed by the S3 API: {error}.",
+                means="Nothing was changed on the volume.",
+                next_step="the same command again in a minute, or with --via ssh",
+            ) from None
 
     def _stuck(self, prefix: str) -> ApiError:
         return ApiError(

@@ -138,6 +138,9 @@ class S3Client:
             yield
         except (ClientError, BotoCoreError, HTTPClientError, S3UploadFailedError) as error:
             raise self._translate(error) from None
+        except RecursionError:
+            # botocore asks for the bucket's region whenever it is sent elsewhere, also by the answer to that.
+            raise self._unreachable("it sends whoever asks round in circles") from None
 
     def _translate(self, error: Exception) -> Exception:
         if isinstance(error, S3UploadFailedError) and error.__context__ is not None:

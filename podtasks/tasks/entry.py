@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+EXPOSED = (
+    "others on this machine could read .runpod.env (mode {mode:o}); it is 600 now. Make new keys if others work here"
+)
 
 Body = Callable[..., None]
 
@@ -192,7 +195,7 @@ def open_project(c: Context, flags: Mapping[str, object] | None = None) -> Proje
     effective = load_settings(
         _plain(c.config.get("podtasks")),
         os.environ,
-        read_identity(files.identity_path),
+        read_identity(files.identity_path, lambda mode: console.note(EXPOSED.format(mode=mode))),
         {name: value for name, value in (flags or {}).items() if value not in (None, "", [])},
         folder=files.root.name,
     )

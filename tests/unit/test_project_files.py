@@ -280,3 +280,27 @@ def test_error_under_the_lock_comes_out_as_it_is_and_frees_it(files: ProjectFile
         raise error
     with files.locked("launch", never):
         """Nobody is waited for."""
+
+
+def test_who_could_read_the_keys_is_told_once(files: ProjectFiles) -> None:
+    files.identity_path.write_text(IDENTITY)
+    files.identity_path.chmod(0o640)
+    heard: list[int] = []
+    read_identity(files.identity_path, heard.append)
+    read_identity(files.identity_path, heard.append)
+    assert heard == [0o640]
+
+
+def test_keys_that_cannot_be_made_private_are_refused_with_what_to_type(
+    files: ProjectFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.identity_path.write_text(IDENTITY)
+    files.identity_path.chmod(0o644)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(SettingsError, match=r"can be read by others \(mode 644\)") as failure:
+        read_identity(files.identity_path)
+    assert failure.value.next_step.startswith("as its owner: chmod 600 ")
