@@ -92,7 +92,11 @@ class Lookout:
         self._signs = replace(self._signs, lives=False)
         while True:
             self._look_once()
-            if self._is_settled() or self._clock.now() >= deadline:
+            if self._is_settled():
+                return self._tell()
+            if self._clock.now() >= deadline:
+                # A slow answer of another may have taken longer than a heartbeat does.
+                self._read_volume()
                 return self._tell()
             self._clock.sleep(PAUSE_S)
 
@@ -214,10 +218,9 @@ class Lookout:
         if lease.get("kind") == "run" and lease.get("run_id") == self._run_id:
             self._signs = self._signs.hear_pod(now, answered=True)
         elif guard and not lease and pod.id == self._pod_id:
-            self._signs = replace(self._signs.hear_denial(now), unreachable=None)
+            self._signs = self._signs.hear_denial(now)
         else:
-            # It answers, but a launch is under way, or its guard is being started: that says nothing of the run.
-            self._signs = replace(self._signs, unreachable=None)
+            self._signs = self._signs.hear_nothing_of_it()
 
     def _question_pod(self, pod: Pod) -> tuple[Mapping[str, Any] | None, bytes | None, Mapping[str, Any]]:
         with open_shell(self._cloud, pod) as shell:

@@ -9,7 +9,7 @@ since. A question that was not answered is no reading: it says nothing either wa
    seconds of the watcher's own clock; or, where nobody can read it, as many attempts to reach the pod failed over as
    long a time.
 
-A pod that answers and says that it does not run this run stands for the API's word: it is up, and the run is not.
+A pod that answers and says as often that it does not run this run stands for the API's word: it is up, the run is not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Signs:
     """All that was heard of one run since the watcher began to look. Moments are seconds of its own clock.
 
     Args:
-        gone: readings in which the API, or the pod itself, said that the run's pod does not run it.
+        gone: readings in which the API said that the run's pod does not run.
+        denied: answers of the pod itself that it does not run this run.
         quiet: readings of an unchanged heartbeat.
         unreachable: attempts to reach the pod that failed.
         heartbeat: what was read last; None before the first reading.
@@ -58,6 +59,7 @@ class Signs:
     """
 
     gone: Streak | None = None
+    denied: Streak | None = None
     quiet: Streak | None = None
     unreachable: Streak | None = None
     heartbeat: bytes | None = None
@@ -76,11 +78,15 @@ class Signs:
 
     def hear_pod(self, now: float, *, answered: bool) -> Signs:
         """Take an attempt to reach the pod at its last known address; an answer says that it runs this run."""
-        return self.alive() if answered else replace(self, unreachable=_prolong(self.unreachable, now))
+        return self.alive() if answered else replace(self, denied=None, unreachable=_prolong(self.unreachable, now))
 
     def hear_denial(self, now: float) -> Signs:
         """Take the pod's own answer that it does not run this run."""
-        return replace(self, gone=_prolong(self.gone, now))
+        return replace(self, denied=_prolong(self.denied, now), unreachable=None)
+
+    def hear_nothing_of_it(self) -> Signs:
+        """Take an answer of the pod that says nothing of the run: a launch is under way, or its guard is starting."""
+        return replace(self, denied=None, unreachable=None)
 
     def alive(self) -> Signs:
         """Take a sign of life: whatever was heard before does not count any more."""
@@ -95,7 +101,8 @@ class Signs:
         """Return what is known."""
         if self.lives:
             return Life.ALIVE
-        is_gone = self.gone is not None and self.gone.lasts(GONE_READINGS, GONE_S)
+        words = [streak for streak in (self.gone, self.denied) if streak is not None]
+        is_gone = any(streak.lasts(GONE_READINGS, GONE_S) for streak in words)
         return Life.LOST if is_gone and self.is_silent(heartbeat_readable=heartbeat_readable) else Life.UNCLEAR
 
 

@@ -46,6 +46,11 @@ def denies(signs: Signs, now: float) -> Signs:
     return signs.hear_denial(now)
 
 
+def other(signs: Signs, now: float) -> Signs:
+    del now
+    return signs.hear_nothing_of_it()
+
+
 def hear(*heard: tuple[float, Hear]) -> Signs:
     signs = Signs()
     for now, sign in heard:
@@ -121,10 +126,14 @@ def test_unreachable_pod_counts_only_where_the_heartbeat_cannot_be_read() -> Non
 
 def test_pod_that_says_it_does_not_run_the_run_stands_for_the_api() -> None:
     assert judge((0.0, runs), (0.0, denies), (5.0, denies), *QUIET) is Life.LOST
-    assert judge((0.0, denies), (5.0, denies), (6.0, runs), *QUIET) is Life.UNCLEAR
+    assert judge((0.0, denies), (5.0, denies), (6.0, runs), *QUIET) is Life.LOST, "the API knows less than the pod"
+    assert judge((0.0, denies), (2.0, denies), *QUIET) is Life.UNCLEAR
+    assert judge((0.0, denies), (2.0, silent), (5.0, denies), *QUIET) is Life.UNCLEAR
+    assert judge((0.0, denies), (2.0, other), (5.0, denies), *QUIET) is Life.UNCLEAR
+    assert judge((0.0, denies), (5.0, denies), (6.0, silent), *QUIET) is Life.UNCLEAR
 
 
-SIGNS = st.sampled_from([gone, runs, quiet, beats, missing, silent, answers, denies])
+SIGNS = st.sampled_from([gone, runs, quiet, beats, missing, silent, answers, denies, other])
 STORIES = st.lists(st.tuples(st.floats(0.0, 20.0), SIGNS), max_size=30)
 
 
@@ -138,10 +147,21 @@ def test_lost_always_has_both_signals_in_full_after_the_last_sign_of_life(
         heard.append((now, sign))
     if judge(*heard, readable=readable) is not Life.LOST:
         return
-    life = max((n for n, (_, sign) in enumerate(heard) if sign in (answers, runs)), default=-1)
-    denials = [at for at, sign in heard[life + 1 :] if sign in (gone, denies)]
-    assert len(denials) >= GONE_READINGS and denials[-1] - denials[0] >= GONE_S
-    wanted = (quiet, missing, beats) if readable else (silent,)
-    since = max((n for n, (_, sign) in enumerate(heard) if sign is answers), default=-1)
-    readings = [at for at, sign in heard[since + 1 :] if sign in wanted]
-    assert len(readings) >= QUIET_READINGS and readings[-1] - readings[0] >= QUIET_S
+    def after(*ends: Hear) -> list[tuple[float, Hear]]:
+        last = max((n for n, (_, sign) in enumerate(heard) if sign in ends), default=-1)
+        return heard[last + 1 :]
+
+    def lasts(readings: list[float], count: int, seconds: float) -> bool:
+        return len(readings) >= count and readings[-1] - readings[0] >= seconds
+
+    words = (
+        [at for at, sign in after(answers, runs) if sign is gone],
+        [at for at, sign in after(answers, silent, other) if sign is denies],
+    )
+    assert any(lasts(word, GONE_READINGS, GONE_S) for word in words)
+    silence = (
+        [at for at, sign in after(answers) if sign in (quiet, missing, beats)]
+        if readable
+        else [at for at, sign in after(answers, denies, other) if sign is silent]
+    )
+    assert lasts(silence, QUIET_READINGS, QUIET_S)
