@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 from tests.remote.fake_pod import FakePod, wait_until
 
 WAITING = "import time; print('begun'); time.sleep(1000)"
@@ -49,3 +53,51 @@ def test_it_goes_on_waiting_over_a_restart_of_the_guard(pod: FakePod) -> None:
     pod.start_guard()
     out, _ = ending.communicate(timeout=20)
     assert b'"ended": true' in out
+
+
+def test_with_no_time_to_wait_it_marks_the_run_as_ended_and_returns_at_once(pod: FakePod) -> None:
+    pod.start_guard()
+    answer = pod.launch(STUBBORN)
+    pod.wait_for_log(b"begun\n")
+    began = time.monotonic()
+    code, ended = pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0})
+    assert time.monotonic() - began < 5
+    assert (code, ended) == (0, {"ok": True, "run_id": answer["run_id"], "ended": False, "noted": True})
+    record = pod.record(answer["run_dir"])
+    assert (record["ending"], record["ended_at"]) == ("user", None)
+
+
+def test_a_run_that_was_to_end_and_lost_its_pod_has_ended_for_that_reason(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    answer = pod.launch(STUBBORN)
+    pod.wait_for_log(b"begun\n")
+    pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0})
+    supervisor = int((pod.directory / "supervisor.pid").read_text())
+    guard.kill()
+    guard.wait()
+    os.kill(supervisor, signal.SIGKILL)
+    (pod.directory / "lease.json").unlink()
+    pod.run_program("prepare.py", {"clone": str(pod.clone), "who": "the next"})
+    record = pod.record(answer["run_dir"])
+    assert (record["reason"], record["exit_code"], record["failure"]["kind"]) == ("user", None, "asked_to_end")
+
+
+def test_a_run_that_was_to_end_and_whose_supervisor_is_killed_has_ended_for_that_reason(pod: FakePod) -> None:
+    pod.start_guard()
+    answer = pod.launch(STUBBORN, keep_failed_s=1000)
+    pod.wait_for_log(b"begun\n")
+    pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0})
+    os.kill(int((pod.directory / "supervisor.pid").read_text()), signal.SIGKILL)
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    record = pod.record(answer["run_dir"])
+    assert (record["reason"], record["exit_code"]) == ("user", 137)
+
+
+def test_a_supervisor_that_does_not_answer_is_not_waited_for(pod: FakePod) -> None:
+    pod.start_guard()
+    pod.launch(WAITING)
+    pod.wait_for_log(b"begun\n")
+    os.kill(int((pod.directory / "supervisor.pid").read_text()), signal.SIGSTOP)
+    code, ended = pod.run_program("end_run.py", {"reason": "user", "timeout_s": 0})
+    assert (code, ended["ok"]) == (0, True)
+    assert pod.status()["lease"]["ending"] == "user"

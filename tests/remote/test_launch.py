@@ -382,3 +382,64 @@ def test_a_pattern_that_leads_out_moves_nothing(pod: FakePod, pattern: str) -> N
     request = pod.request("pass", force_restart=True, output_dir=str(pod.volume / "out"), checkpoint_pattern=pattern)
     assert "leads out" in refuse(pod, request)["error"]
     assert (pod.volume / "out" / "checkpoint-200").is_dir()
+
+
+# A launch that follows another run
+
+
+def files_of(pod: FakePod) -> dict[str, bytes]:
+    """Return everything on the volume."""
+    return {str(path): path.read_bytes() for path in pod.volume.rglob("*") if path.is_file()}
+
+
+def finish_a_run(pod: FakePod, run_id: str) -> None:
+    """Have a run on the volume that has ended; the pod is kept."""
+    answer = pod.launch("pass", run_id=run_id, when_done="keep")
+    pod.wait_for_end(answer["run_dir"])
+    wait_until(lambda: pod.status()["lease"] is None, "the lease")
+
+
+def test_a_launch_that_another_one_overtook_is_refused_before_anything_is_touched(pod: FakePod) -> None:
+    pod.start_guard()
+    finish_a_run(pod, "r-1")
+    finish_a_run(pod, "r-2")
+    before = files_of(pod)
+    request = pod.request("pass", run_id="r-3", after_run="r-1", links={"out": "out"}, notify="true")
+    (pod.clone / "train.py").write_bytes(before[str(pod.clone / "train.py")])
+    answer = refuse(pod, request)
+    assert (answer["error"], answer["overtaken"]) == ("Another launch came before this one.", "r-2")
+    assert answer["detail"] == "the newest run on the volume is r-2, not r-1"
+    assert files_of(pod) == before
+    assert not (pod.clone / "out").exists()
+    assert not (pod.directory / "notify.json").exists()
+
+
+def test_a_launch_after_the_newest_run_is_one_and_after_none_is_overtaken_by_nobody(pod: FakePod) -> None:
+    pod.start_guard()
+    assert refuse(pod, pod.request("pass", after_run="r-1"))["overtaken"] is None
+    finish_a_run(pod, "r-1")
+    assert pod.launch("pass", run_id="r-2", after_run="r-1")["run_id"] == "r-2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_cost_usd", value) for value in (float("nan"), float("inf"), -0.01, "many", True, [1], 10**400)),
+        *((name, -1) for name in ("max_hours", "keep_failed_s", "stall_minutes", "stop_grace_s")),
+    ],
+)
+def test_a_limit_that_is_no_number_is_refused_before_anything_is_touched(
+    pod: FakePod, name: str, value: object
+) -> None:
+    pod.start_guard()
+    answer = refuse(pod, pod.request("pass", **{name: value}))
+    assert answer["error"] == "A limit of this launch is no number."
+    assert answer["detail"].startswith(f"{name} is ")
+    assert len(answer["detail"]) < 200
+    assert not (pod.volume / "runs").exists()
+
+
+def test_a_limit_in_money_without_a_price_is_said_to_have_no_effect(pod: FakePod) -> None:
+    pod.start_guard()
+    answer = pod.launch("pass", max_cost_usd=1, pod={"id": "p", "gpu": None, "usd_per_hour": 0})
+    assert answer["notes"] == ["max_cost_usd has no effect: the price of this pod is not known"]

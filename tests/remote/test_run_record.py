@@ -247,3 +247,62 @@ def test_the_command_line_kills_what_is_left_of_the_group_first(volume: Path, ru
         assert group.wait() == -signal.SIGKILL
         wait_until(lambda: not is_running(child), "a child in a group of its own")
     assert json.loads((Path(run_dir) / "run.json").read_text())["reason"] == "why"
+
+
+# How far it came
+
+
+def bar(step: int) -> bytes:
+    """Return a progress bar of the training."""
+    return f"\r {step}%|###   | {step}/100 [00:12<00:16, 34.2it/s]".encode()
+
+
+@pytest.mark.parametrize(("output", "step"), [(bar(17) + bar(43), 43), (b"hello\n", None), (b"", None)])
+def test_the_last_step_is_on_record_however_the_run_ends(
+    run_record: ModuleType, volume: Path, output: bytes, step: int | None
+) -> None:
+    finished = make_run(run_record, volume, output, "r-1")
+    assert run_record.finish(finished, 1, "failed")["last_step"] == step
+    lost = make_run(run_record, volume, output, "r-2")
+    assert run_record.finish_lost(str(volume)) == "r-2"
+    assert run_record.read(lost)["last_step"] == step
+    assert run_record.finish(lost, 137, "supervisor killed")["last_step"] == step
+    killed = make_run(run_record, volume, output, "r-3")
+    words = ["finish", killed, "--exit-code", "137", "--reason", "supervisor killed"]
+    subprocess.run([sys.executable, str(REMOTE / "run_record.py"), *words], check=True)
+    assert run_record.read(killed)["last_step"] == step
+
+
+def test_a_checkpoint_that_is_further_than_the_log_tells_the_last_step(run_record: ModuleType, volume: Path) -> None:
+    run_dir = make_run(run_record, volume, bar(17))
+    checkpoint = volume / "out" / "checkpoint-40"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 40, "max_steps": 100}))
+    run_record.update(run_dir, clone=str(volume), output_dir="out")
+    assert run_record.finish(run_dir, 1, "failed")["last_step"] == 40
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_last_step_that_cannot_be_told_costs_only_itself(
+    run_record: ModuleType, volume: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    run_dir = make_run(run_record, volume, bar(17))
+    monkeypatch.setattr(run_record, "LAST_STEP_S", 0.05)
+
+    def find(_: object) -> None:
+        if hangs:
+            wait_until(lambda: False, "nothing")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run_record.progress, "find_progress", find)
+    record = run_record.finish(run_dir, 1, "failed")
+    assert (record["last_step"], record["exit_code"]) == (None, 1)
+    assert output_log(run_dir).endswith(b"EXIT_CODE=1\n")
+
+
+def test_a_lost_run_that_was_to_end_has_ended_for_that_reason(run_record: ModuleType, volume: Path) -> None:
+    run_dir = make_run(run_record, volume, b"x\n")
+    run_record.update(run_dir, ending="user")
+    run_record.finish_lost(str(volume))
+    record = run_record.read(run_dir)
+    assert (record["reason"], record["exit_code"], record["failure"]["kind"]) == ("user", None, "asked_to_end")

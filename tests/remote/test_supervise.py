@@ -104,7 +104,7 @@ def test_the_header_tells_what_runs(pod: FakePod, fields: dict[str, object], lin
             1,
             "failed",
             # Python 3.8 shows the script's path as it was given.
-            b"train.py\", line 1, in <module>\n  | 1 / 0\n  | ZeroDivisionError: division by zero\n"
+            b'train.py", line 1, in <module>\n  | 1 / 0\n  | ZeroDivisionError: division by zero\n'
             b"TRY: The last lines of the traceback show where; commit the correction and run inv train again.\n"
             b"EXIT_CODE=1\n",
         ),
@@ -442,3 +442,47 @@ def test_a_volume_that_fills_up_ends_the_run_and_stops_the_pod(pod: FakePod) -> 
     client.close()
     assert pod.wait_for_stop() == ["pod stop pod123"]
     assert "No space left on device" in (pod.directory / "supervisor.log").read_text()
+
+
+# Limits
+
+
+def test_the_money_of_a_run_is_kept_by_its_guard_and_said_in_its_log(pod: FakePod) -> None:
+    pod.start_guard()
+    price = {"id": "pod123", "gpu": None, "usd_per_hour": 3600}
+    answer = pod.launch(SLOW, pod=price, max_cost_usd=2, keep_failed_s=1000)
+    record = pod.wait_for_end(answer["run_dir"])
+    assert (record["reason"], record["exit_code"], record["failure"]["kind"]) == ("max_cost_usd", 143, "money_used_up")
+    assert b"WHY: The money allowed for a run (max_cost_usd) was used up: $2.00 for this run, 0.00 h at" in pod.log()
+    assert pod.log().endswith(b"ENDED: max_cost_usd\nEXIT_CODE=143\n")
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_frozen_supervisor_is_killed_when_the_money_is_used_up(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_OVERTIME_S="0.1")
+    price = {"id": "pod123", "gpu": None, "usd_per_hour": 3600}
+    answer = pod.launch(SLOW, pod=price, max_cost_usd=3, stop_grace_s=0)
+    frozen = supervisor(pod)
+    # tmux wakes what was stopped in it: the freezer does not end before the guard's patience does.
+    words = [
+        sys.executable,
+        "-c",
+        "import os, sys, time\nwhile True:\n    os.kill(int(sys.argv[1]), 19)\n    time.sleep(0.001)",
+    ]
+    freezer = pod.start([*words, str(frozen)])
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert freezer.wait(timeout=20) != 0
+    assert not is_running(frozen)
+    assert pod.record(answer["run_dir"])["reason"] == "max_cost_usd"
+
+
+def test_a_training_that_fails_keeps_its_pod_for_its_time_and_says_so(pod: FakePod) -> None:
+    pod.start_guard()
+    told = pod.root / "told"
+    answer = pod.launch("raise SystemExit(7)", keep_failed_s=1.5, notify=f"cat >'{told}'")
+    record = pod.wait_for_end(answer["run_dir"])
+    wait_until(lambda: pod.status()["kept_left_s"], "the failed pod being kept")
+    assert not pod.stops.exists()
+    assert json.loads(told.read_text())["text"].endswith(" The pod stays up for 2 s; inv stop stops it now.")
+    assert (record["exit_code"], record["last_step"]) == (7, None)
+    assert pod.wait_for_stop() == ["pod stop pod123"]
