@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tests.campaign.strikes.targets import (
     lure,
     processes,
     running_pod,
+    send,
     stopped_pod,
     turn,
 )
@@ -112,9 +114,9 @@ def stale_port(world: World, source: random.Random) -> Effect:
     """The pod is preempted; after its resume the API shows the old port for a while. Nothing undoes that."""
     seconds = source.uniform(0.3, 2.5)
     pod_id = _any_pod(world)
-    turn(world, stale_port_s=seconds)
     if list_pods(world).get(pod_id) == "RUNNING":
         control(world, "POST", f"pods/{pod_id}/preempt", {})
+    turn(world, stale_port_s=seconds)
     return Effect(f"pod {pod_id} stopped; the old port is shown for {seconds:.1f} s after a resume", ends_command=True)
 
 
@@ -170,10 +172,9 @@ def _order(
     """Order a fault; while the log is followed, half the time also break its link, so that the API is asked."""
     is_provoked = source.random() < 0.5
     fault = {"operation": operation, "kind": kind, "times": times, **more}
-    control(world, "POST", "faults", fault)
     readers = processes(world, "follow_log.py") if is_provoked and operation in (ANY, "pod") else []
-    if readers:
-        kill(readers)
+    control(world, "POST", "faults", fault)
+    send(readers, signal.SIGKILL)
     what = f"{fault}" + (", and the link broken, so that the API is asked" if readers else "")
     return Effect(
         what,

@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.campaign.strike import Effect, Missed, Strike
-from tests.campaign.strikes.targets import revive
+from tests.campaign.strikes.targets import is_running, revive
+from tests.end_to_end.project import command_line
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -31,12 +32,9 @@ def crash(world: World, source: random.Random) -> Effect:
 
 def _end(world: World, source: random.Random, number: signal.Signals) -> Effect:
     seconds = source.choice((0.0, source.uniform(0.0, 1.0), source.uniform(1.0, 4.0)))
-    try:
-        pid = int(world.project.server()["pid"])
-        os.kill(pid, number)
-    except (OSError, ValueError) as error:
-        raise Missed("the cloud does not run") from error
-    _wait_until_gone(world, pid)
+    pid = _find_server(world)
+    os.kill(pid, number)
+    _wait_until_gone(pid)
     return Effect(
         f"{number.name} to the cloud's server {pid}, for {seconds:.1f} s",
         undo=lambda: revive(world),
@@ -45,20 +43,21 @@ def _end(world: World, source: random.Random, number: signal.Signals) -> Effect:
     )
 
 
-def _wait_until_gone(world: World, pid: int) -> None:
-    deadline = time.monotonic() + _END_TIMEOUT_S
-    while _is_alive(world, pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _is_alive(world: World, pid: int) -> bool:
-    if world.project.cloud is not None:
-        world.project.cloud.poll()
+def _find_server(world: World) -> int:
+    """Return the server's process id; that of one which was killed may be another program's by now."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+        pid = int(world.project.server()["pid"])
+    except (OSError, ValueError) as error:
+        raise Missed("the cloud does not run") from error
+    if not is_running(pid) or "podtasks.emulator" not in command_line(pid):
+        raise Missed("the cloud was killed before")
+    return pid
+
+
+def _wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 STRIKES = (

@@ -33,8 +33,8 @@ def reset_in_command(world: World, source: random.Random) -> Effect:
 
     Before that, it lies in wait. Raises Missed when the log is followed already.
     """
-    delay_s = source.uniform(0.0, 0.6)
     program = source.choice(_COMMANDS)
+    delay_s = source.uniform(0.0, 0.5 if program == "prepare.py" else 0.1)
     require_command(world)
     if is_following(world):
         raise Missed("the launch is over")
@@ -47,7 +47,7 @@ def reset_in_command(world: World, source: random.Random) -> Effect:
         _trouble(world, pod_id, reset=True)
 
     ambush = lure(world, "network/reset_in_command", find, strike, _PATIENCE_S)
-    what = f"a reset lies in wait for {program}, {delay_s:.1f} s after its start"
+    what = f"a reset lies in wait for {program}, {delay_s:.2f} s after its start"
     return Effect(what, undo=ambush.end, undo_after_s=_PATIENCE_S)
 
 

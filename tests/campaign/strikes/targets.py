@@ -166,6 +166,15 @@ def _no_place(why: str) -> Path:
     raise Missed(why)
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process of this machine runs, zombies not counted."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def checkpoints(world: World) -> list[Path]:
     """Return the training's checkpoints, the newest first. Raises Missed before the first."""
     folders = [path for path in (volume(world) / "checkpoints/run").glob("checkpoint-*") if path.is_dir()]

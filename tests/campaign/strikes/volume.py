@@ -21,9 +21,9 @@ from tests.campaign.strikes.targets import (
     checkpoints,
     clone,
     control,
+    is_running,
     kill,
     lure,
-    pod_tree,
     processes,
     require_command,
     require_processes,
@@ -31,7 +31,7 @@ from tests.campaign.strikes.targets import (
     send,
     volume,
 )
-from tests.end_to_end.project import command_line
+from tests.end_to_end.project import command_line, descendants
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -90,29 +90,26 @@ def unreadable(world: World, source: random.Random) -> Effect:
     for a FIFO, which would hang the training itself when it writes there, a file of a real checkpoint until undone.
     """
     name = source.choice(sorted(_SPOIL))
-    place = source.choice(("newest checkpoint", "checkpoint file", "run record", "real checkpoint"))
-    root = volume(world)
-    if place == "real checkpoint" and name != "fifo":
-        return _spoil_for_a_while(checkpoints(world)[0], name, source)
-    folder = root / ("runs/campaign-19990101-000000-spoilt" if place == "run record" else "checkpoints/run")
-    if not folder.parent.is_dir():
-        raise Missed(f"no {folder.parent.name} yet")
-    targets = {
-        "run record": folder / "run.json",
-        "newest checkpoint": folder / "checkpoint-99998",
-        "checkpoint file": folder / "checkpoint-99999/model.safetensors",
-    }
-    path = targets.get(place, targets["checkpoint file"])
+    place = source.choice((*sorted(_NOT_REWRITTEN), REAL))
+    seconds = source.uniform(0.5, 5.0)
+    file_name = source.choice(("model.safetensors", "trainer_state.json"))
+    if place == REAL and name != "fifo":
+        return spoil_for_a_while(checkpoints(world)[0] / file_name, name, seconds)
+    return spoil(volume(world), _NOT_REWRITTEN.get(place, _NOT_REWRITTEN["run record"]), name)
+
+
+def spoil(root: Path, place: str, name: str) -> Effect:
+    """Put something that cannot be read at a place of the volume where nothing is."""
+    path = root / place
     if os.path.lexists(path):
-        raise Missed(f"{path} was spoilt before")
+        raise Missed(f"{place} is there already")
     path.parent.mkdir(parents=True, exist_ok=True)
     _SPOIL[name](path)
-    return Effect(f"{path.relative_to(root)} is a {name}")
+    return Effect(f"{place} is a {name}")
 
 
-def _spoil_for_a_while(folder: Path, name: str, source: random.Random) -> Effect:
-    path = folder / source.choice(("model.safetensors", "trainer_state.json"))
-    seconds = source.uniform(0.5, 5.0)
+def spoil_for_a_while(path: Path, name: str, seconds: float) -> Effect:
+    """Put something that cannot be read in a file's place, until that is undone."""
     aside = path.with_name(f".{path.name}.aside")
     try:
         path.rename(aside)
@@ -126,7 +123,7 @@ def _spoil_for_a_while(folder: Path, name: str, source: random.Random) -> Effect
                 path.rmdir()
             aside.rename(path)
 
-    return Effect(f"{folder.name}/{path.name} is a {name}, for {seconds:.1f} s", undo=undo, undo_after_s=seconds)
+    return Effect(f"{path.parent.name}/{path.name} is a {name}, for {seconds:.1f} s", undo=undo, undo_after_s=seconds)
 
 
 def _link_to_nothing(path: Path) -> None:
@@ -137,6 +134,12 @@ def _link_in_a_circle(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+REAL = "real checkpoint"
+_NOT_REWRITTEN = {
+    "newest checkpoint": "checkpoints/run/checkpoint-99998",
+    "file of the newest checkpoint": "checkpoints/run/checkpoint-99999/model.safetensors",
+    "run record": "runs/campaign-19990101-000000-spoilt/run.json",
+}
 # Pods' root has CAP_DAC_OVERRIDE: modes stop it from nothing, these do.
 _SPOIL: dict[str, Callable[[Path], None]] = {
     "directory": Path.mkdir,
@@ -221,7 +224,7 @@ def break_sync(world: World, source: random.Random) -> Effect:
 
     Before that, it lies in wait. Raises Missed when the training has been launched already.
     """
-    delay_s = source.choice((0.0, source.uniform(0.0, 0.3)))
+    delay_s = source.choice((0.0, source.uniform(0.0, 0.15)))
     with_program = source.random() < 0.5
     require_command(world)
     if processes(world, "supervise.py"):
@@ -229,7 +232,11 @@ def break_sync(world: World, source: random.Random) -> Effect:
 
     def strike(programs: list[int], pause: Callable[[float], None]) -> None:
         pause(delay_s)
-        kill([*(programs if with_program else []), *_gits(world)])
+        while not (gits := _gits_below(programs)):
+            if not any(map(is_running, programs)):
+                raise Missed("the sync is over")
+            pause(0.002)
+        kill([*(programs if with_program else []), *gits])
 
     kind = "volume/break_sync"
     ambush = lure(world, kind, lambda: require_processes(world, "sync_code.py"), strike, _PATIENCE_S)
@@ -238,8 +245,9 @@ def break_sync(world: World, source: random.Random) -> Effect:
     return Effect(what, undo=ambush.end, undo_after_s=_PATIENCE_S)
 
 
-def _gits(world: World) -> list[int]:
-    return [pid for pid in pod_tree(world) if command_line(pid).partition(" ")[0].rpartition("/")[2] == "git"]
+def _gits_below(programs: Sequence[int]) -> list[int]:
+    below = [pid for program in programs for pid in descendants(program)]
+    return [pid for pid in below if command_line(pid).partition(" ")[0].rpartition("/")[2] == "git"]
 
 
 def half_fetched(world: World, source: random.Random) -> Effect:
