@@ -18,8 +18,8 @@ from podtasks.flows.heartbeats import open_volume, read_beat
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.stopping import confirm_stopped
 from podtasks.flows.stored_logs import VolumeReader
-from podtasks.pure.errors import PodtasksError, PodTimeoutError, SshRefusedError
-from podtasks.pure.pod import Pod
+from podtasks.pure.errors import ApiError, ApiUnreachableError, PodtasksError, PodTimeoutError, SshRefusedError
+from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.reap import Beat, Pulse, Sight, State, Verdict, Wish, age_s, choose_pods, compare, judge, needs_pulse
 
 ASK_TIMEOUT_S = 10.0
@@ -161,9 +161,16 @@ class Reaper:
         return False
 
     def _order(self, verdict: Verdict) -> bool:
-        """Give the order to stop or delete a pod."""
-        order = self.cloud.api.terminate_pod if verdict.sight.is_helper else self.cloud.api.stop_pod
-        order(verdict.pod.id)
+        """Give the order to stop or delete a pod; one that somebody else has stopped may refuse it."""
+        pod, api = verdict.pod, self.cloud.api
+        try:
+            (api.terminate_pod if verdict.sight.is_helper else api.stop_pod)(pod.id)
+        except ApiUnreachableError:
+            raise
+        except ApiError:
+            reading = api.find_pod(pod.id)
+            if reading is not None and reading.status is PodStatus.RUNNING:
+                raise
         return True
 
     def _confirm(self, verdict: Verdict) -> bool:

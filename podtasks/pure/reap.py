@@ -205,7 +205,7 @@ def _judge_waiting(sight: Sight, guard: Mapping[str, Any]) -> Verdict:
         return Verdict(sight, State.KEPT, f"kept for a look after run {last_run} failed", last_run, ends_s)
     if grace_s is not None:
         end = "deletes" if sight.is_helper else "stops"
-        return Verdict(sight, State.GRACE, f"no run yet; {end} itself when its grace time is over", None, grace_s)
+        return Verdict(sight, State.GRACE, f"no run on it; {end} itself when its grace time is over", None, grace_s)
     if left_s is not None:
         return Verdict(sight, State.KEPT, f"kept after run {last_run} (when_done: keep)", last_run, left_s)
     return Verdict(sight, State.IDLE, "nothing runs on it, and its guard would not stop it", last_run)

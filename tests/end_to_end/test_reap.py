@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from podtasks.doors import local_cloud
+from podtasks.doors.s3 import S3Volume
+from podtasks.flows.heartbeats import read_beat
+from podtasks.pure.reap import Beat
+from podtasks.pure.s3_account import S3Account
 from tests.end_to_end.project import TrainingProject
 
 HANG = (
@@ -31,6 +36,13 @@ def neighbour(project: TrainingProject, path: Path) -> TrainingProject:
     return made
 
 
+def open_volume(project: TrainingProject) -> S3Volume:
+    """Return the volume of the local cloud, by its S3 API."""
+    cloud = local_cloud.find(project.path / ".podtasks/cloud")
+    assert cloud is not None and cloud.s3_keys is not None
+    return S3Volume(S3Account(cloud.url, cloud.data_center, cloud.volume_id, *cloud.s3_keys), use_proxies=False)
+
+
 def pods(project: TrainingProject, *words: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return what `inv reap --json` tells of each pod, and which it stopped."""
     done = project.inv("reap", "--json", *words)
@@ -44,6 +56,11 @@ def test_only_the_pod_that_cannot_stop_itself_is_stopped(project: TrainingProjec
     assert project.train("--no-follow").code == 0
     project.wait_for_step(2)
     (live,) = project.running_pods()
+    volume = open_volume(project)
+    first = read_beat(volume, live)
+    assert first.run_id and first.data
+    project.wait_for(lambda: read_beat(volume, live) != first, "the heartbeat of the live run")
+    assert read_beat(volume, "no-such-pod") == Beat("", None)
     other = neighbour(project, tmp_path / "other")
     assert other.inv("start").code == 0
     (stuck,) = set(project.running_pods()) - {live}

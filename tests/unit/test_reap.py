@@ -14,7 +14,14 @@ from podtasks.flows import heartbeats
 from podtasks.flows import reap as reap_flow
 from podtasks.flows.heartbeats import read_beat
 from podtasks.flows.reap import WATCH_S, Reaper
-from podtasks.pure.errors import ApiUnreachableError, PodTimeoutError, SettingsError, SshRefusedError, TransportError
+from podtasks.pure.errors import (
+    ApiError,
+    ApiUnreachableError,
+    PodTimeoutError,
+    SettingsError,
+    SshRefusedError,
+    TransportError,
+)
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.reap import Beat, State, Verdict, Wish
 from tests.unit.fake_reader import FakeReader
@@ -336,6 +343,22 @@ def test_every_pod_is_tried_though_another_would_not_stop(world: World, pods: Fa
         reaper.stop(reaper.look(), Wish())
     assert world.api.orders() == ["stop_pod pod1", "stop_pod pod2"]
     assert world.report.steps == ["pod pod2 is stopped: no GPU of it is billed any more"]
+
+
+@pytest.mark.parametrize(("reading", "is_stopped"), [(None, True), (OURS, False)])
+def test_pod_that_refuses_the_order_is_stopped_only_if_it_reads_so(
+    world: World, pods: FakePods, reading: Pod | None, is_stopped: bool
+) -> None:
+    world.api.on("list_pods", [OURS]).on("stop_pod pod1", ApiError("It is not running.", next_step="x"))
+    world.api.on("find_pod pod1", reading)
+    pods.answers = {"pod1": [IDLE]}
+    reaper = make_reaper(world)
+    verdicts = reaper.look()
+    if is_stopped:
+        assert reaper.stop(verdicts, Wish()) == ["pod1"]
+    else:
+        with pytest.raises(ApiError):
+            reaper.stop(verdicts, Wish())
 
 
 def test_pod_that_goes_on_running_is_not_called_stopped(world: World, pods: FakePods) -> None:

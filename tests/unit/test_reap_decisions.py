@@ -80,7 +80,7 @@ def test_stranger_is_never_stopped_whatever_is_wished() -> None:
         ({"holds": 2, "holders": ["inv ssh", ""], "grace_left_s": None}, State.HELD, "in use: inv ssh"),
         ({"holds": 1, "holders": None}, State.HELD, "in use: inv ssh or a transfer"),
         ({"stopping": "max_hours"}, State.STOPPING, "it stops itself: max_hours"),
-        ({"grace_left_s": 60.0}, State.GRACE, "no run yet; stops itself when its grace time is over"),
+        ({"grace_left_s": 60.0}, State.GRACE, "no run on it; stops itself when its grace time is over"),
         (
             {"kept_left_s": 600, "hours_left": 3, "last_run_id": "d-1"},
             State.KEPT,
@@ -214,7 +214,7 @@ def test_table_says_what_is_done_with_each_pod_and_why() -> None:
         ["cpu1", "demo", "CPU", "$0.08", "?", "?", "idle", "delete",
          "nothing runs on it, and its guard would not stop it"],
         ["bbb", "other", "1 x RTX 4090", "$0.69", "60 s", "$0.01", "grace", "-",
-         "no run yet; stops itself when its grace time is over; ends in 14 min"],
+         "no run on it; stops itself when its grace time is over; ends in 14 min"],
         ["zzz", "somebody's", "1 x RTX 4090", "$0.69", "?", "?", "stranger", "-",
          "not made by podtasks: RunPod's console stops it, under Pods"],
     ]  # fmt: skip
