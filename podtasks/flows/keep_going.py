@@ -30,6 +30,7 @@ from podtasks.pure.errors import (
     PodFailedError,
     PodtasksError,
     PodTimeoutError,
+    SshRefusedError,
     TransportError,
 )
 from podtasks.pure.recovery import Decision, Done, GiveUp, Relaunch, Wait, describe_use
@@ -241,7 +242,8 @@ class Keeper:
         """Count a launch that failed without a run on record; return the end of all tries, None while some are left."""
         failures = self._notes.failed_launches(watched.run_id) + 1
         self._notes.note_failed_launches(watched.run_id, failures)
-        if failures < (POD_TRIES if isinstance(error, POD_TROUBLE) else LAUNCH_TRIES):
+        is_pods = isinstance(error, POD_TROUBLE) and not isinstance(error, SshRefusedError)
+        if failures < (POD_TRIES if is_pods else LAUNCH_TRIES):
             return None
         what = f"{decision.reason}; the restart failed {failures} times, at last so: {error.what}"
         return GiveUp(what, error.next_step, None, was_lost=True)
