@@ -36,7 +36,9 @@ class CallLog:
 
     def read(self, after: float = 0.0) -> list[dict[str, Any]]:
         """Return the calls made after a time, in epoch seconds."""
-        return list(merge(_newer(self._calls, after), _newer(self._s3_calls, after), key=lambda call: float(call["time"])))
+        return list(
+            merge(_newer(self._calls, after), _newer(self._s3_calls, after), key=lambda call: float(call["time"]))
+        )
 
 
 def _newer(calls: deque[dict[str, Any]], after: float) -> list[dict[str, Any]]:

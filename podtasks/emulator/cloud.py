@@ -81,13 +81,15 @@ class Cloud:
         self.stock = Stock(lambda: self.dials, self.listed)
         self._removals: set[asyncio.Task[None]] = set()
 
-    def open(self, port: int) -> None:
+    async def open(self, port: int) -> None:
         """Begin work at a port: take over the pods that are still there."""
         self.port = port
         self.api_url = f"http://{LOOPBACK}:{port}"
         for volume in self.account.volumes:
             self.layout.network_volume(volume.id)
+        self.layout.sweep(self.listed())
         self.save()
+        await self.host.end_strays(self.listed())
         for pod in self.listed():
             self._take_over(pod)
 
@@ -302,7 +304,7 @@ class Cloud:
 
     def _end(self, pod: Pod, text: str, grace_s: float) -> None:
         now = time.time()
-        pod.end(now, dated(text, now))
+        pod.end(now, dated(text, now), grace_s)
         self._touched()
         self.host.end(pod, grace_s)
 
@@ -323,6 +325,7 @@ class Cloud:
         await self.host.ended(pod)
         await asyncio.sleep(self.dials.terminated_visible_s)
         pod.removed_at = time.time()
+        self.host.forget(pod)
         self._forget_oldest()
         self._touched()
         await asyncio.to_thread(self.layout.erase_pod, pod)

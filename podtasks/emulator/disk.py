@@ -14,6 +14,7 @@ from podtasks.emulator.environment import IMAGE_PATH, LOOPBACK
 
 IMAGE_FILES = Path(__file__).parent / "image"
 IMAGE_BIN = "opt/image/bin"
+TRASH = "trash-"
 _ERASE_ATTEMPTS = 5
 HOST_PROGRAMS = "opt/image/host"
 
@@ -62,9 +63,14 @@ def sshd_config(port: int | None, environment: dict[str, str]) -> str:
 def wipe(disk: Path) -> None:
     """Erase a container disk: out of the way at once, its files in the background."""
     if disk.exists():
-        trash = Path(tempfile.mkdtemp(prefix="trash-", dir=disk.parent))
+        trash = Path(tempfile.mkdtemp(prefix=TRASH, dir=disk.parent))
         os.rename(disk, trash / "disk")
-        threading.Thread(target=erase, args=(trash,), daemon=True).start()
+        erase_later(trash)
+
+
+def erase_later(folder: Path) -> None:
+    """Erase a directory in the background."""
+    threading.Thread(target=erase, args=(folder,), daemon=True).start()
 
 
 def erase(folder: Path) -> None:

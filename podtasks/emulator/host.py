@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from podtasks.emulator.command import start_command
@@ -29,6 +30,7 @@ class _Life:
 
     def __init__(self, pod: Pod) -> None:
         self.hostname = ""
+        self.version = pod.version
         self.relay = Relay(pod.public_ports[22], pod.inner_ssh_port) if pod.inner_ssh_port else None
         self.ending = asyncio.Event()
         self.grace_s = 0.0
@@ -71,6 +73,10 @@ class Host:
         self._starting: set[asyncio.Task[Container | None]] = set()
         self._is_closing = False
 
+    async def end_strays(self, pods: Collection[Pod]) -> None:
+        """End what an emulator that was killed had started and not yet put on record (call before `attach`)."""
+        await self.sandbox.end_strays(pods)
+
     def begin(self, pod: Pod) -> None:
         """Start a pod on a new container disk, once its last container is gone."""
         previous = self._lives.get(pod.id)
@@ -82,7 +88,7 @@ class Host:
         life = self._lives[pod.id] = _Life(pod)
         life.run(self._attach(pod, life))
         if pod.desired != RUNNING:
-            self.end(pod, self._dials().stop_grace_s)
+            self.end(pod, pod.grace_left_s())
 
     def end(self, pod: Pod, grace_s: float) -> None:
         """End a pod's container: SIGTERM, SIGKILL after the grace time (0: at once). Returns at once."""
@@ -102,6 +108,10 @@ class Host:
         if life is not None and life.task is not None:
             await asyncio.shield(life.task)
 
+    def forget(self, pod: Pod) -> None:
+        """Drop what is known of a pod that will never start again."""
+        self._lives.pop(pod.id, None)
+
     async def close(self) -> None:
         """Start nothing more and wait for starts under way, so that every container is on record."""
         self._is_closing = True
@@ -115,6 +125,10 @@ class Host:
 
     async def _attach(self, pod: Pod, life: _Life) -> None:
         container = pod.container
+        if container is not None and container.version not in (None, pod.version):
+            # It had not ended yet when the pod was resumed.
+            await self.sandbox.stop(pod, container, 0.0)
+            self._set_container(pod, container := None)
         if container is None:
             await self._begin(pod, life, None)
         else:
@@ -161,6 +175,7 @@ class Host:
         except (SandboxError, OSError, ValueError) as problem:
             print(f"pod {pod.id} cannot start: {problem}", file=sys.stderr)
             return None
+        container = dataclasses.replace(container, version=life.version)
         self._set_container(pod, container)
         return container
 

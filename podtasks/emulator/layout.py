@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from podtasks.emulator import disk
@@ -21,6 +22,7 @@ class Layout:
         self.lock = self.home / "lock"
         self.server = self.home / "server.json"
         self.state = self.home / "state.json"
+        self.pods = self.home / "pods"
 
     def network_volume(self, volume_id: str) -> Path:
         """Return the directory of a network volume, made if missing."""
@@ -28,7 +30,7 @@ class Layout:
 
     def pod(self, pod: Pod) -> Path:
         """Return the directory of a pod, made if missing."""
-        return _made(self.home / "pods" / pod.id)
+        return _made(self.pods / pod.id)
 
     def container_disk(self, pod: Pod) -> Path:
         """Return the container disk of a pod, which need not exist."""
@@ -43,6 +45,19 @@ class Layout:
         if pod.order.network_volume_id:
             return self.network_volume(pod.order.network_volume_id)
         return _made(self.pod(pod) / "volume") if pod.order.volume_gb else None
+
+    def sweep(self, pods: Iterable[Pod]) -> None:
+        """Erase what an emulator that was killed had not finished writing or erasing.
+
+        Args:
+            pods: all pods that exist.
+        """
+        for scratch in self.home.glob("*.new"):
+            scratch.unlink()
+        kept = {pod.id for pod in pods}
+        rubbish = [folder for folder in _made(self.pods).iterdir() if folder.name not in kept]
+        for folder in [*rubbish, *self.pods.glob(f"*/{disk.TRASH}*")]:
+            disk.erase_later(folder)
 
     def erase_pod(self, pod: Pod) -> None:
         """Erase all a terminated pod had; a network volume stays."""

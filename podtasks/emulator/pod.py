@@ -55,12 +55,14 @@ class Container:
         monitor: the process that waits for it (the same where there is no sandbox).
         hostname: new at each start, as on RunPod.
         started_at: epoch seconds.
+        version: the pod's version at the start it belongs to; None where that was not written down.
     """
 
     process: ProcessIdentity
     monitor: ProcessIdentity
     hostname: str
     started_at: float
+    version: int | None = None
 
 
 @dataclass
@@ -97,6 +99,7 @@ class Pod:
     public_ports: dict[int, int] = field(default_factory=dict)
     stale_ports: dict[int, int] = field(default_factory=dict)
     inner_ssh_port: int | None = None
+    grace_s: float = 0.0
     intervals: list[Interval] = field(default_factory=list)
     container: Container | None = None
     usd_per_hour: float = 0.0
@@ -130,6 +133,10 @@ class Pod:
         """Return how many seconds are left until some time after the start."""
         return self.started_at + delay_s - time.time()
 
+    def grace_left_s(self) -> float:
+        """Return what is left of a stopped pod's grace time."""
+        return 0.0 if self.stopped_at is None else max(0.0, self.stopped_at + self.grace_s - time.time())
+
     def begin(self, now: float, public_ports: dict[int, int], inner_ssh_port: int | None) -> None:
         """Set the pod running: billing starts, ports are new, the old ones are kept as stale."""
         self.desired = RUNNING
@@ -140,11 +147,12 @@ class Pod:
         self.version += 1
         self.intervals.append(Interval(now, None, self.usd_per_hour))
 
-    def end(self, now: float, text: str) -> None:
-        """Set the pod stopped: billing of compute ends now, whatever its container still does."""
+    def end(self, now: float, text: str, grace_s: float) -> None:
+        """Set the pod stopped: billing of compute ends now, whatever its container does in its grace time."""
         self.desired = EXITED
         self.last_status_change = text
         self.stopped_at = now
+        self.grace_s = grace_s
         if self.intervals and self.intervals[-1].end is None:
             self.intervals[-1].end = now
 
@@ -171,4 +179,5 @@ def _container_from_state(state: dict[str, Any]) -> Container:
         monitor=ProcessIdentity(**state["monitor"]),
         hostname=state["hostname"],
         started_at=state["started_at"],
+        version=state.get("version"),
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +99,27 @@ async def end_process(process: ProcessIdentity, grace_s: float) -> None:
             pass
     process.send(signal.SIGKILL)
     await process.gone()
+
+
+def processes_with(words: bytes) -> list[ProcessIdentity]:
+    """Return the running processes whose command line has some bytes in it; words are parted by NUL (Linux)."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if words in (folder / "cmdline").read_bytes():
+                found.append(ProcessIdentity.of(int(folder.name)))
+    return [process for process in found if process is not None]
+
+
+def children_of(parents: Collection[ProcessIdentity]) -> list[ProcessIdentity]:
+    """Return the running processes that were started by some others (Linux)."""
+    numbers = {str(parent.pid) for parent in parents}
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if numbers and (folder / "stat").read_text().rpartition(")")[2].split()[1] in numbers:
+                found.append(ProcessIdentity.of(int(folder.name)))
+    return [process for process in found if process is not None]
 
 
 async def _readable(descriptor: int) -> None:

@@ -7,6 +7,7 @@ PODTASKS_START_SCRIPT and PODTASKS_ENVIRON_FILE (the environment a pod has in /p
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import getpass
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Processes:
 
     async def stop(self, pod: Pod, container: Container, grace_s: float) -> None:
         """End every process of a container; return when all are gone."""
-        members = self._members(pod, container.process.pid)
+        members = self._members(pod, known=[container.process.pid])
         await end_process(container.process, grace_s)
         for process in members:
             process.send(signal.SIGKILL)
@@ -149,24 +150,34 @@ class Processes:
         values = {name: mount.sub(lambda found: found.group(1) + real, value) for name, value in environment.items()}
         return {**values, "PATH": _search_path(root), "TMPDIR": f"{root}/tmp", **self._where(pod, root)}
 
+    async def end_strays(self, pods: Collection[Pod]) -> None:
+        """End every process of a pod without a running container."""
+        without = [pod for pod in pods if pod.container is None or not pod.container.process.is_alive()]
+        strays = await asyncio.to_thread(self._members, *without) if without else []
+        for process in strays:
+            process.send(signal.SIGKILL)
+        for process in strays:
+            await process.gone()
+
     def _end_leftovers(self, pod: Pod) -> None:
         """Kill what a pod's process 1 left behind when it ended; a real container takes all with it."""
         for process in self._members(pod):
             process.send(signal.SIGKILL)
 
-    def _members(self, pod: Pod, *known: int) -> list[ProcessIdentity]:
-        """Return the processes of a pod: those that know its environment file, and all their descendants."""
+    def _members(self, *pods: Pod, known: Collection[int] = ()) -> list[ProcessIdentity]:
+        """Return the processes of pods: those that know an environment file of theirs, and all their descendants."""
         psutil: Any = importlib.import_module("psutil")
-        root = self._layout.container_disk(pod)
-        marker = f"{root}/environ"
+        roots = [str(self._layout.container_disk(pod)) for pod in pods]
+        markers = {f"{root}/environ" for root in roots}
         found = set(known)
         parents: dict[int, int] = {}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 parents[process.pid] = process.ppid()
                 # sshd wipes its environment, but shows the configuration it was started with.
-                configured = f"{root}/etc/ssh/" in " ".join(process.cmdline())
-                if configured or process.environ().get("PODTASKS_ENVIRON_FILE") == marker:
+                words = " ".join(process.cmdline())
+                configured = any(f"{root}/etc/ssh/" in words for root in roots)
+                if configured or process.environ().get("PODTASKS_ENVIRON_FILE") in markers:
                     found.add(process.pid)
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more

@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from podtasks.emulator.dials import ImageRule
 from podtasks.emulator.environment import network_settings, path_is_within, paths_named_in
 from podtasks.emulator.layout import Layout
 from podtasks.emulator.pod import Container, Pod
-from podtasks.emulator.process import ProcessIdentity, end_process
+from podtasks.emulator.process import ProcessIdentity, children_of, end_process, processes_with
 
 # What Docker leaves to root in a container.
 _CAPABILITIES = (
@@ -66,6 +67,13 @@ class Sandbox(Protocol):
 
     async def ended(self, container: Container) -> None:
         """Wait until process 1 and with it the container has ended."""
+
+    async def end_strays(self, pods: Collection[Pod]) -> None:
+        """End every process of any pod that is in no container on record.
+
+        Args:
+            pods: all pods that exist.
+        """
 
     def volume_mount_path(self, pod: Pod) -> str:
         """Return where processes of the pod find its volume."""
@@ -138,6 +146,23 @@ class Bubblewrap:
         popen = self._monitors.pop(container.monitor.pid, None)
         if popen is not None:
             popen.poll()
+
+    async def end_strays(self, pods: Collection[Pod]) -> None:
+        """End every container of this state directory that is not on record."""
+        known = {process for pod in pods if pod.container for process in (pod.container.monitor, pod.container.process)}
+        # Until it runs its command, process 1 has bwrap's own words.
+        monitors = [process for process in processes_with(self._bind_words()) if process not in known]
+        for monitor in monitors:
+            # A stopped monitor starts nothing more while its children are looked for.
+            monitor.send(signal.SIGSTOP)
+        strays = [*children_of(monitors), *monitors]
+        for process in strays:
+            process.send(signal.SIGKILL)
+        for process in strays:
+            await process.gone()
+
+    def _bind_words(self) -> bytes:
+        return b"\0--bind\0" + os.fsencode(self._layout.pods) + b"/"
 
     def volume_mount_path(self, pod: Pod) -> str:
         """Return where processes of the pod find its volume: where it was ordered."""

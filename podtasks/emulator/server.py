@@ -76,7 +76,7 @@ async def serve(layout: Layout, sandbox: Sandbox, *, port: int, idle_exit_s: flo
     listener = _listen(port, cloud.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.end)
-    cloud.open(listener.getsockname()[1])
+    await cloud.open(listener.getsockname()[1])
     idle = asyncio.create_task(_end_when_idle(cloud, idle_exit_s, server.end))
     try:
         await server.serve(sockets=[listener])
