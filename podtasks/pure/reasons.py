@@ -9,6 +9,8 @@ WORDS = {
     "interrupted in tmux": "interrupted in its tmux session",
     "SIGTERM: the pod is ending": "ended with its pod",
     "max_hours": "ended at the limit max_hours",
+    "max_cost_usd": "ended at the limit max_cost_usd",
+    "stalled": "ended because it had stalled",
     "environment failed": "the packages could not be installed",
     "pod lost": "lost with its pod",
     "supervisor killed": "ended because its supervisor was killed",

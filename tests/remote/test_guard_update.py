@@ -59,6 +59,26 @@ def test_an_older_guard_is_replaced_and_its_successor_keeps_its_deadlines(pod: F
     assert 150 < pod.status()["grace_left_s"] <= 200
 
 
+def test_spares_of_an_older_guard_do_not_take_its_place(pod: FakePod) -> None:
+    make_older(pod)
+    for _ in range(3):
+        pod.start_guard()
+    assert update(pod)[0]
+    assert pod.status()["version"] == 2
+    assert update(pod) == (False, "")
+
+
+def test_a_spare_of_an_older_version_that_became_the_guard_is_replaced_though_no_file_differs(pod: FakePod) -> None:
+    make_older(pod)
+    pod.start_guard()
+    assert pod.status()["version"] == 0
+    for name in GUARD_FILES:
+        (pod.directory / name).write_bytes((REMOTE / name).read_bytes())
+    updated, said = update(pod)
+    assert (updated, "(a spare)" in said) == (True, True)
+    assert pod.status()["version"] == 2
+
+
 def test_files_that_an_older_guard_did_not_have_are_added(pod: FakePod) -> None:
     old = pod.start_guard()
     (pod.directory / "guard.py").write_text("# all in one file\n")
