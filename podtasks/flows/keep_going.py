@@ -102,6 +102,7 @@ class Keeper:
                 watched, decision = self._wait_for_sight(watched)
             else:
                 watched, decision = self._judge.judge_end(watched, outcome)
+                self._note_end(watched, decision, outcome)
             if isinstance(decision, Relaunch):
                 watched, decision = self._restart(watched, decision)
             if isinstance(decision, Wait) and outcome is None:
@@ -151,6 +152,12 @@ class Keeper:
             return outcome
         self._judge.know_pod(watched, view.pod)
         return None
+
+    def _note_end(self, watched: Watched, decision: Decision, outcome: Outcome) -> None:
+        """Remember an end that only the log stream told: without S3, nothing else may tell of it later."""
+        if isinstance(decision, Done):
+            end = {"ended_at": self._ground.wall(), "exit_code": outcome.exit_code, "reason": outcome.reason}
+            self._notes.note_record({**watched.record, **end})
 
     def _find_view(self, watched: Watched) -> LogView:
         """Return the view of this run's log, which goes on with the byte after the last one that was shown.

@@ -20,7 +20,7 @@ def parse_launch(record: Mapping[str, Any]) -> Launch:
     """
     try:
         return _parse(record)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -28,12 +28,12 @@ def parse_stored_run(record: Mapping[str, Any]) -> Run:
     """Given a record as it lies on the volume, return the run. Raises ValueError as `parse_launch`."""
     try:
         names = ("run_id", "log", "when_done", "output_dir")
-        run_id, log, when_done, output_dir = (str(record[name]) for name in names)
+        run_id, log, when_done, output_dir = (_required(record, name) for name in names)
         run_dir = str(record.get("run_dir") or f"{record['volume']}/runs/{run_id}")
         checkpoint = _parse_checkpoint(record)
         path = None if checkpoint is None else checkpoint.path
         return Run(run_id, run_dir, log, int(record["log_start"]), when_done, output_dir, path)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -69,34 +69,34 @@ def build_restart(
 
 def _parse(record: Mapping[str, Any]) -> Launch:
     checkpoint = _parse_checkpoint(record)
-    resume_args = str(record["resume_args"])
+    resume_args = _required(record, "resume_args")
     python, *words = (str(word) for word in record["command"])
     resume = fill_resume_args(resume_args, checkpoint)
     if resume and tuple(words[-len(resume) :]) == resume:
         words = words[: -len(resume)]
     return Launch(
-        run_id=str(record["run_id"]),
-        config=str(record["config"]),
-        volume=str(record["volume"]),
-        clone=str(record["clone"]),
-        code=str(record["code"]),
-        branch=str(record["branch"]),
-        commit=str(record["commit"]),
+        run_id=_required(record, "run_id"),
+        config=_required(record, "config"),
+        volume=_required(record, "volume"),
+        clone=_required(record, "clone"),
+        code=_required(record, "code"),
+        branch=_required(record, "branch"),
+        commit=_required(record, "commit"),
         repository=None,
-        output_dir=str(record["output_dir"]),
+        output_dir=_required(record, "output_dir"),
         logging_dir=_text(record.get("logging_dir")),
         checkpoint_dir=str(record.get("checkpoint_dir") or record["output_dir"]),
-        checkpoint_pattern=str(record["checkpoint_pattern"]),
+        checkpoint_pattern=_required(record, "checkpoint_pattern"),
         resume_args=resume_args,
         resume_from=_text(record.get("resume_from")),
         force_restart=bool(record["force_restart"]),
         python=python,
         words=tuple(words),
         requirements=_text(record.get("requirements")),
-        venv=str(record["venv"]),
+        venv=_required(record, "venv"),
         links={str(name): str(folder) for name, folder in record["links"].items()},
         env={str(name): str(value) for name, value in (record.get("script_env") or {}).items()},
-        when_done=str(record["when_done"]),
+        when_done=_required(record, "when_done"),
         max_hours=float(record["max_hours"]),
         stop_grace_s=float(record["stop_grace_s"]),
         max_cost_usd=None if record.get("max_cost_usd") is None else float(record["max_cost_usd"]),
@@ -114,6 +114,13 @@ def _parse_checkpoint(record: Mapping[str, Any]) -> Checkpoint | None:
         return None
     step = found.get("step")
     return Checkpoint(str(found["path"]), None if step is None else int(step))
+
+
+def _required(record: Mapping[str, Any], name: str) -> str:
+    value = record[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}")
+    return value
 
 
 def _text(value: object) -> str | None:

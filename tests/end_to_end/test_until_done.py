@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +156,47 @@ def test_two_watchers_and_a_lost_pod_make_one_new_run_on_one_pod(project: Traini
     assert project.weights() == uninterrupted_weights()
     project.wait_for(project.is_idle, "the pod to stop itself")
     assert len(project.pods()) == 1
+
+
+def make_second_machine(project: TrainingProject, tmp_path: Path) -> TrainingProject:
+    """Return a checkout elsewhere that knows the account as RunPod's: no S3 keys, nothing that was seen before."""
+    other = TrainingProject(tmp_path / "second" / project.path.name)
+    other.path.parent.mkdir()
+    project.git("clone", "-q", ".", str(other.path))
+    (other.path / ".home").mkdir()
+    server = project.server()
+    lines = {
+        "RUNPOD_API_KEY": server["key"],
+        "RUNPOD_API_BASE_URL": server["url"],
+        "NETWORK_VOLUME_ID": server["volume_id"],
+        "SSH_KEY_PATH": str(project.path / ".podtasks/local_key"),
+    }
+    identity = other.path / ".runpod.env"
+    identity.touch(mode=0o600)
+    identity.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    return other
+
+
+def test_second_machine_without_s3_keys_takes_over_from_a_laptop_that_died(
+    project: TrainingProject, tmp_path: Path
+) -> None:
+    command = start_until_done(project)
+    other = make_second_machine(project, tmp_path)
+    watcher = other.start("watch")
+    other.wait_for(lambda: "watching run" in other.said(), "the second machine to watch")
+    project.wait_for(lambda: project.pod_processes("follow_log.py")[1:], "both to follow the log")
+    os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+    moment = time.time()
+    lose_the_host(project)
+    [order] = project.wait_for(lambda: orders_since(project, moment), "a pod to be asked for")
+    project.release()
+
+    assert watcher.wait(timeout=TIMEOUT_S) == 0, other.said()
+    assert order["time"] - moment < NOTICED_S
+    assert "restart 1 of at most 10" in other.said()
+    assert project.weights() == uninterrupted_weights()
+    assert len(records(project)) == 2
+    again = other.inv("watch", "--once", "--json")
+    assert json.loads(again.stdout)["state"] == "done", "it remembers, though nothing is left that it could ask"
+    assert len(orders_since(project, moment)) == 1 and project.is_idle()
