@@ -98,7 +98,8 @@ def test_a_new_run_on_a_kept_pod_has_its_own_money(pod: FakePod) -> None:
     fail(start_run(pod, when_done="keep", max_cost_usd=0.5, usd_per_hour=DOLLAR_A_SECOND), "finished", 0)
     start_run(pod, max_cost_usd=None, usd_per_hour=DOLLAR_A_SECOND)
     time.sleep(0.7)
-    assert (pod.status()["usd_left"], pod.status()["stopping"]) == (None, None)
+    status = pod.status()
+    assert (status["usd_left"], status["stopping"], status["lease"]["ending"]) == (None, None, None)
 
 
 def test_without_a_price_there_is_no_limit(pod: FakePod) -> None:
@@ -125,7 +126,7 @@ def test_a_number_of_no_use_hurts_nobody(pod: FakePod, name: str) -> None:
 
 def test_a_limit_of_months_does_not_hurt_the_guard(pod: FakePod) -> None:
     guard = pod.start_guard()
-    for number in (600, 8760, 1e300, 10**300):
+    for number in (600, 8760, 1e300, 10**300, 1.7e308):
         for name, left in (("max_cost_usd", "usd_left"), ("max_hours", "hours_left")):
             run = start_run(pod, **{"when_done": "keep", "usd_per_hour": 1, name: number})
             assert pod.status()[left] > 590
@@ -193,6 +194,15 @@ def test_a_killed_supervisor_counts_as_a_failure_unless_the_run_was_asked_to_end
     run = start_run(pod, keep_failed_s=1000)
     pod.client().ask("end", reason="user")
     run.close()
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_a_run_that_fails_while_it_is_asked_to_end_is_over_as_asked(pod: FakePod) -> None:
+    pod.start_guard()
+    run = start_run(pod, keep_failed_s=1000)
+    pod.client().ask("end", reason="user")
+    assert run.read()["event"] == "end"
+    fail(run)
     assert pod.wait_for_stop() == ["pod stop pod123"]
 
 
