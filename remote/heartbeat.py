@@ -104,7 +104,7 @@ def age_s(run_dir: str) -> float | None:
         with open(os.path.join(run_dir, FILE), "rb") as file:
             at = json.loads(file.read(1 << 12))["at"]
         return max(0.0, time.time() - float(at))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -29,6 +29,7 @@ import progress
 import run_footer
 import time_limit
 import training_secrets
+from sound_record import make_sound
 
 POD_LOST = failure.POD_LOST
 GROUP_TIMEOUT_S = 10.0
@@ -50,12 +51,11 @@ def read(run_dir: str) -> dict[str, Any]:
         with open(os.path.join(run_dir, "run.json"), encoding="utf-8") as file:
             record = json.load(file)
         if isinstance(record, dict):
-            return record
-    except (OSError, ValueError) as error:
+            record = make_sound(record)
+            return {**record, "run_id": _run_id(run_dir), "log": record.get("log") or _common_log(run_dir)}
+    except (OSError, ValueError, RecursionError) as error:
         print(f"{run_dir}/run.json cannot be read: {error}", file=sys.stderr)
-    volume = os.path.dirname(os.path.dirname(os.path.abspath(run_dir)))
-    log = os.path.join(volume, "logs", "current.log")
-    return {"run_id": os.path.basename(os.path.abspath(run_dir)), "log": log, "log_start": None}
+    return {"run_id": _run_id(run_dir), "log": _common_log(run_dir), "log_start": None}
 
 
 def write(run_dir: str, record: dict[str, Any], is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -84,6 +84,15 @@ def newest(volume: str) -> str | None:
     return _newest_by_time(runs)
 
 
+def _run_id(run_dir: str) -> str:
+    return os.path.basename(os.path.abspath(run_dir))
+
+
+def _common_log(run_dir: str) -> str:
+    volume = os.path.dirname(os.path.dirname(os.path.abspath(run_dir)))
+    return os.path.join(volume, "logs", "current.log")
+
+
 def has_ended(record: dict[str, Any]) -> bool:
     """Say whether the record is complete."""
     return record.get("ended_at") is not None
@@ -100,6 +109,8 @@ def finish(run_dir: str, exit_code: int | None, reason: str) -> dict[str, Any]:
     training_secrets.forget(os.path.basename(os.path.abspath(run_dir)))
     record = read(run_dir)
     if has_ended(record) and record.get("reason") != POD_LOST:
+        if not os.path.exists(os.path.join(run_dir, "output.log")):  # whoever wrote the end was killed right then
+            copy_slice(run_dir, record)
         return record
     if record.get("exit_code") is None or record.get("reason") == POD_LOST:
         record.update(exit_code=exit_code, reason=reason)

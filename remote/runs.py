@@ -22,6 +22,7 @@ import answer
 import guard_link
 from guard_link import GuardGone
 from pod_environ import volume_directory
+from sound_record import make_sound
 
 # What a record keeps to itself: the lease's token, and what may hold the project's secrets.
 PRIVATE = ("script_env", "token", "notify")
@@ -90,10 +91,11 @@ def _time_of(entry: os.DirEntry[str]) -> float:
 def _read(run_dir: str) -> dict[str, Any]:
     """Return the public part of one record."""
     record: object = None
-    with contextlib.suppress(OSError, ValueError), open(os.path.join(run_dir, "run.json"), encoding="utf-8") as file:
+    path = os.path.join(run_dir, "run.json")
+    with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as file:
         record = json.load(file)
-    known = public(record) if isinstance(record, dict) else {"is_broken": True}
-    return {"run_id": os.path.basename(run_dir), **dict.fromkeys(LATER_FIELDS), **known, "run_dir": run_dir}
+    known = public(make_sound(record)) if isinstance(record, dict) else {"is_broken": True}
+    return {**dict.fromkeys(LATER_FIELDS), **known, "run_id": os.path.basename(run_dir), "run_dir": run_dir}
 
 
 if __name__ == "__main__":

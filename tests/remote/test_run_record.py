@@ -306,3 +306,34 @@ def test_a_lost_run_that_was_to_end_has_ended_for_that_reason(run_record: Module
     run_record.finish_lost(str(volume))
     record = run_record.read(run_dir)
     assert (record["reason"], record["exit_code"], record["failure"]["kind"]) == ("user", None, "asked_to_end")
+
+
+def test_finish_makes_the_slice_that_a_writer_killed_after_the_record_left_out(
+    run_record: ModuleType, volume: Path
+) -> None:
+    run_dir = make_run(run_record, volume, b"output\n")
+    run_record.finish(run_dir, 0, "finished")
+    (Path(run_dir) / "output.log").unlink()
+    with (volume / "logs" / "current.log").open("ab") as log:
+        log.write(b"a later run\n")
+    run_record.finish(run_dir, 137, "supervisor killed")
+    assert output_log(run_dir) == b"output\nEXIT_CODE=0\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[" * 20_000,
+        b"{}",
+        b'{"log": 3, "log_start": "x", "ended_at": [], "exit_code": {}, "failure": "f", "run_id": "../x"}',
+        b'{"log": "relative", "log_start": -1, "ended_at": 1e400, "reason": "a\\u0000b", "checkpoint": {"path": 1}}',
+    ],
+)
+def test_run_whose_record_makes_no_sense_is_finished(run_record: ModuleType, volume: Path, content: bytes) -> None:
+    run_dir = make_run(run_record, volume, b"output\n")
+    (Path(run_dir) / "run.json").write_bytes(content)
+    record = run_record.finish(run_dir, 1, "failed")
+    assert (record["run_id"], record["log"]) == ("r-1", str(volume / "logs" / "current.log"))
+    assert run_record.has_ended(run_record.read(run_dir))
+    assert (volume / "logs" / "current.log").read_bytes().endswith(b"EXIT_CODE=1\n")

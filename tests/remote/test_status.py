@@ -136,33 +136,34 @@ def add_run(pod: FakePod, run_id: str, record: object) -> None:
 
 def test_runs_are_listed_newest_first_without_what_is_private(pod: FakePod) -> None:
     private = {"token": "t0ken", "script_env": {"A": "s3cret"}, "notify": "https://x"}
-    add_run(pod, "z-20260101-000000-aaaaaaa", {"run_id": "first", "launched_at": 1767225600, **private})
-    add_run(pod, "a-20260301-000000-aaaaaaa", {"run_id": "third", "launched_at": 1772323200, "exit_code": 1})
-    add_run(pod, "m-20260201-000000-aaaaaaa", {"run_id": "second", "launched_at": 1769904000.5})
+    add_run(pod, "z-20260101-000000-aaaaaaa", {"launched_at": 1767225600, **private})
+    add_run(pod, "a-20260301-000000-aaaaaaa", {"run_id": "another folder", "launched_at": 1772323200, "exit_code": 1})
+    add_run(pod, "m-20260201-000000-aaaaaaa", {"launched_at": 1769904000.5})
     (pod.volume / "runs" / "saved").mkdir()
     (pod.volume / "runs" / "newest").write_text("x\n")
     code, answer = pod.run_program("runs.py", {"limit": 2})
     assert code == 0
-    assert [run["run_id"] for run in answer["runs"]] == ["third", "second"]
+    first, second, third = (f"{name}-20260{month}01-000000-aaaaaaa" for name, month in (("z", 1), ("m", 2), ("a", 3)))
+    assert [run["run_id"] for run in answer["runs"]] == [third, second], "a run is called as its folder is"
     assert answer["runs"][0]["exit_code"] == 1
     assert answer["runs"][0]["failure"] is None
     assert answer["active_run_id"] is None
     _, answer = pod.run_program("runs.py", {"limit": None})
-    assert [run["run_id"] for run in answer["runs"]] == ["third", "second", "first"]
+    assert [run["run_id"] for run in answer["runs"]] == [third, second, first]
     assert not set(private) & set(answer["runs"][2])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"launched_at": "soon"}', '{"launched_at": NaN}', "\x00"])
 def test_a_broken_record_does_not_hide_the_others(pod: FakePod, text: str) -> None:
-    add_run(pod, "whole-20260101-000000-aaaaaaa", {"run_id": "whole", "launched_at": 1767225600})
+    add_run(pod, "whole-20260101-000000-aaaaaaa", {"launched_at": 1767225600})
     add_run(pod, "broken-20260201-000000-aaaaaaa", text)
-    add_run(pod, "no date", {"run_id": "undated", "launched_at": 1769000000})
+    add_run(pod, "no date", {"launched_at": 1769000000})
     (pod.volume / "runs" / "empty").mkdir()
     os.utime(pod.volume / "runs" / "empty", (5, 5))
     code, answer = pod.run_program("runs.py", {"limit": 10})
     assert code == 0
     names = [run["run_id"] for run in answer["runs"]]
-    assert names == ["broken-20260201-000000-aaaaaaa", "undated", "whole", "empty"]
+    assert names == ["broken-20260201-000000-aaaaaaa", "no date", "whole-20260101-000000-aaaaaaa", "empty"]
     assert "config" in answer["runs"][0]
 
 
