@@ -67,6 +67,8 @@ class Judge:
         A pod that runs by the API's word, but has been silent for too long, is stopped and looked at again.
         """
         lookout = self._lookout(watched)
+        if ended_at(watched.record) is not None:
+            return self._judge_ended(watched, lookout.read_end(0.0))
         sight = lookout.look(timeout_s)
         if sight.pod is not None and self._is_stuck(watched, sight):
             self._stop_stuck(sight.pod)
@@ -76,6 +78,12 @@ class Judge:
         self.silence_was_read = sight.silence_was_read
         watched = self._update(watched, sight)
         return watched, decide(self._facts(watched, sight.heartbeat), sight.life)
+
+    def _judge_ended(self, watched: Watched, newest: Mapping[str, Any] | None) -> tuple[Watched, Decision]:
+        """Decide about a run with an end on record, unless another one came after it."""
+        if newest is not None and newest.get("run_id") != watched.run_id:
+            return self.turn_to(watched, newest)
+        return watched, decide(self._facts(watched), Life.LOST)
 
     def has_moved_on(self, watched: Watched) -> bool:
         """Return whether the volume, where it can be read, tells of another run, or of an end, that is news."""

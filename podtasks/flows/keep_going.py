@@ -7,6 +7,7 @@ any more is refused there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from podtasks.flows.follow import LogView, Outcome
 from podtasks.flows.judge import Judge
 from podtasks.flows.launch import PodHeldError
 from podtasks.flows.launched import Launched
+from podtasks.flows.own_pods import find_pod
 from podtasks.flows.relaunch import Ground, relaunch
 from podtasks.flows.sight import LOOK_S
 from podtasks.flows.train import NotNeededError, make_view, note_end
@@ -33,6 +35,7 @@ from podtasks.pure.errors import (
     SshRefusedError,
     TransportError,
 )
+from podtasks.pure.pod import PodStatus
 from podtasks.pure.recovery import Decision, Done, GiveUp, Relaunch, Wait, describe_use
 from podtasks.pure.run import Run
 
@@ -217,7 +220,9 @@ class Keeper:
                 given_up = self._count_failure(watched, decision, error)
                 if given_up is not None:
                     return watched, given_up
-                report.note(f"the restart failed: {error.what} Trying once more.")
+                report.note(f"the restart failed: {error.what} Trying again.")
+                if isinstance(error, PodTimeoutError):
+                    self._drop_pod()
             clock.sleep(next(pauses))
             if self._judge.has_moved_on(watched):
                 return replace(watched, pod=None), Wait("somebody else was faster")
@@ -254,6 +259,15 @@ class Keeper:
             return None
         what = f"{decision.reason}; the restart failed {failures} times, at last so: {error.what}"
         return GiveUp(what, error.next_step, None, was_lost=True)
+
+    def _drop_pod(self) -> None:
+        """Delete a stopped pod that did not come up, where nothing is lost with it: the next may get a better host."""
+        cloud = self._ground.cloud
+        with contextlib.suppress(PodtasksError):
+            pod = find_pod(cloud, self._ground.settings.project)
+            if pod is not None and pod.status is PodStatus.EXITED and pod.network_volume_id:
+                cloud.api.terminate_pod(pod.id)
+                self._ground.report.note(f"pod {pod.id} is deleted, so that the next one is on another machine")
 
     def _tell_end(self, watched: Watched, decision: Done | GiveUp) -> None:
         """Tell whoever is to be notified of an end that nothing on a pod told of, once as far as is known here."""

@@ -93,7 +93,7 @@ def test_any_launch_is_read_back_from_its_record(launch: Launch, checkpoint: Che
 @pytest.mark.parametrize("name", ["command", "config", "clone", "commit", "links", "resume_args", "max_hours"])
 @pytest.mark.parametrize("value", [None, "missing", 7j], ids=str)
 def test_broken_record_is_one_clear_error(name: str, value: object) -> None:
-    record = record_of(LAUNCH, **{name: value})
+    record = {**record_of(LAUNCH), name: value}
     if value == "missing":
         del record[name]
     with pytest.raises(ValueError, match=r"\w+Error"):

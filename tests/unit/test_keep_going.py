@@ -1,0 +1,408 @@
+"""Keeping a training going: what is done after each look, end and failed launch, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podtasks.doors.project_files import ProjectFiles
+from podtasks.flows import judge, keep_going
+from podtasks.flows.follow import Outcome
+from podtasks.flows.keep_going import LAUNCH_TRIES, LONGEST_PAUSE_S, POD_TRIES, Keeper
+from podtasks.flows.launch import PodHeldError
+from podtasks.flows.launched import Launched
+from podtasks.flows.relaunch import Ground
+from podtasks.flows.sight import STUCK_S, Sight
+from podtasks.flows.train import NotNeededError
+from podtasks.flows.watched import Watched, from_record
+from podtasks.pure.chain import Chain
+from podtasks.pure.errors import (
+    ApiUnreachableError,
+    AuthenticationError,
+    CapacityError,
+    CodeError,
+    OutcomeUnknownError,
+    OvertakenError,
+    PodtasksError,
+    PodTimeoutError,
+)
+from podtasks.pure.pod import Pod
+from podtasks.pure.recovery import Done, GiveUp, Relaunch, Wait
+from podtasks.pure.run import Run
+from podtasks.pure.settings import Settings
+from podtasks.pure.signs import Life
+from tests.unit.fake_pod import again
+from tests.unit.fakes import STOPPED, World, make_pod
+
+CHAIN = Chain("run1", 0, 0.0, 0.0, max_restarts=2, max_hours=10.0, max_cost_usd=None)
+NO_GPU = CapacityError("No GPU is to be had now.", next_step="try again later")
+OFFLINE = ApiUnreachableError("RunPod gave no usable answer.", next_step="try again in a minute")
+REFUSED = AuthenticationError("RunPod refused the API key.", next_step="mend it")
+NO_CODE = CodeError("The pod refused. git failed.", next_step="mend the repository")
+NO_POD = PodTimeoutError("Pod pod2 did not answer.", next_step="run it again")
+GONE = OutcomeUnknownError("Pod pod1 is no longer there.", next_step="again")
+FASTER = OvertakenError("The pod refused. run2 is newer.", run_id="run2", next_step="inv logs")
+WALL = 1_800_000_000.0
+
+
+def make_record(run_id: str = "run1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {
+        "run_id": run_id,
+        "pod": {"id": "pod1", "usd_per_hour": 0.5},
+        "launched_at": WALL - 3600,
+        "ended_at": None,
+        "log": "/workspace/logs/current.log",
+        "log_start": 170,
+        "volume": "/workspace",
+        "when_done": "stop",
+        "output_dir": "/workspace/out",
+        "chain": CHAIN.to_json(),
+        **changes,
+    }
+
+
+FINISHED = make_record(ended_at=WALL, exit_code=0, reason="finished")
+
+
+def make_run(run_id: str, checkpoint: str | None = None) -> Run:
+    return Run(run_id, f"/workspace/runs/{run_id}", "/workspace/logs/current.log", 170, "stop", "/out", checkpoint)
+
+
+class Stage:
+    """A keeper whose looks, log views and launches go as declared; what they were asked is kept."""
+
+    def __init__(self, world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = world
+        self.folder = folder
+        self.sights: list[Sight] = []
+        self.ends: list[Mapping[str, Any] | None] = []
+        self.views: list[Outcome | PodtasksError] = []
+        self.launches: list[Launched | PodtasksError] = []
+        self.asked: list[tuple[str, Chain, bool]] = []
+        self.first_bytes: list[int | None] = []
+        self.told: list[GiveUp] = []
+        self.wall = WALL
+        monkeypatch.setattr(judge, "Lookout", self._make_lookout)
+        monkeypatch.setattr(keep_going, "make_view", self._make_view)
+        monkeypatch.setattr(keep_going, "relaunch", self._relaunch)
+
+    def keeper(self, bounds: Chain | None = None) -> Keeper:
+        ground = Ground(
+            self.world.cloud(),
+            Settings(project="demo"),
+            ProjectFiles(self.folder),
+            self.world.report,
+            self.world.clock,
+            dict,
+            lambda: self.wall,
+        )
+        return Keeper(ground, bounds, lambda _: None, lambda _, decision: self.told.append(decision))
+
+    def leftovers(self) -> list[object]:
+        return [*self.sights, *self.views, *self.launches]
+
+    # Stand-ins
+
+    def _make_lookout(self, *_: object) -> Stage:
+        return self
+
+    def know_pod(self, pod: Pod) -> None:
+        assert pod.id
+
+    def look(self, timeout_s: float) -> Sight:
+        assert timeout_s > 0 and self.sights, "looked at once too often"
+        return self.sights.pop(0)
+
+    def read_end(self, timeout_s: float) -> Mapping[str, Any] | None:
+        assert timeout_s >= 0
+        return self.ends.pop(0) if self.ends else None
+
+    def _make_view(self, launched: Launched, *_: object, first_byte: int | None) -> View:
+        self.first_bytes.append(first_byte)
+        return View(self, launched.pod)
+
+    def _relaunch(self, _: Ground, run_id: str, chain: Chain, *, silence_was_read: bool) -> Launched:
+        self.asked.append((run_id, chain, silence_was_read))
+        outcome = self.launches.pop(0)
+        if isinstance(outcome, PodtasksError):
+            raise again(outcome)
+        return outcome
+
+
+class View:
+    """A log view that ends as declared."""
+
+    next_byte = 400
+
+    def __init__(self, stage: Stage, pod: Pod) -> None:
+        self.pod = pod
+        self._stage = stage
+
+    def follow(self) -> Outcome:
+        outcome = self._stage.views.pop(0)
+        if isinstance(outcome, PodtasksError):
+            raise again(outcome)
+        return outcome
+
+
+@pytest.fixture
+def stage(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(world, tmp_path, monkeypatch)
+
+
+def sight(life: Life, record: Mapping[str, Any] | None = None, pod: Pod | None = None, silent_s: float = 0.0) -> Sight:
+    return Sight(life, make_record() if record is None else record, None, pod, silent_s, silence_was_read=True)
+
+
+LOST = sight(Life.LOST)
+SECOND = Launched(make_pod("pod2"), make_run("run2", "/out/checkpoint-4"), None, replace(CHAIN, restarts=1))
+
+
+def launched_here(stage: Stage, keeper: Keeper) -> Watched:
+    watched = keeper.take(Launched(make_pod(), make_run("run1")), CHAIN)
+    stage.wall += 3600
+    return watched
+
+
+def of_record(**changes: Any) -> Watched:  # noqa: ANN401
+    watched = from_record(make_record(**changes), None, None)
+    assert watched is not None
+    return watched
+
+
+# To the end
+
+
+def test_training_that_finishes_is_done_and_nobody_looks_any_further(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.views = [Outcome(0, "finished")]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert finish.decision == Done(0, "finished") and finish.outcome == Outcome(0, "finished")
+    assert stage.asked == [] and stage.told == []
+
+
+def test_lost_run_is_launched_again_and_its_log_goes_on_where_it_broke_off(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.views = [GONE, Outcome(0, "finished")]
+    stage.sights = [LOST]
+    stage.launches = [SECOND]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert finish.watched.run_id == "run2" and finish.decision == Done(0, "finished")
+    assert stage.asked == [("run1", CHAIN, True)]
+    assert stage.first_bytes == [None, View.next_byte]
+    [told] = [step for step in stage.world.report.steps if step.startswith("restart 1 of at most 2")]
+    assert "run run1 was lost with its pod" in told and "so far" in told and "/out/checkpoint-4" in told
+    assert keeper.restarts == ["run2"]
+
+
+def test_run_that_turns_out_to_live_is_followed_on_and_never_replaced(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.views = [GONE, OFFLINE, Outcome(0, "finished")]
+    stage.sights = [sight(Life.ALIVE, pod=make_pod()), sight(Life.ALIVE, pod=make_pod())]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert finish.decision == Done(0, "finished") and stage.asked == []
+    assert stage.first_bytes == [None], "one view, that goes on with its next byte"
+
+
+def test_unclear_run_is_looked_at_again_until_it_is_clear(stage: Stage) -> None:
+    keeper = stage.keeper()
+    unclear = sight(Life.UNCLEAR)
+    stage.sights = [unclear, unclear, unclear, sight(Life.UNCLEAR, FINISHED)]
+    finish = keeper.keep(of_record())
+    assert finish.decision == Done(0, "finished")
+    assert len([note for note in stage.world.report.notes if "looking again" in note]) == 1
+
+
+def test_failure_is_judged_by_its_record_where_the_stream_knows_less(stage: Stage) -> None:
+    keeper = stage.keeper()
+    failed = make_record("run2", ended_at=WALL, exit_code=7, reason="failed", last_step=5)
+    before = replace(CHAIN, restarts=1, last_failure=None)
+    stage.views = [Outcome(7, "failed"), Outcome(7, "failed")]
+    first_end = make_record(ended_at=WALL, exit_code=7, reason="failed", last_step=5)
+    stage.ends = [first_end, failed]
+    stage.launches = [replace(SECOND, chain=replace(before, last_failure=_failed_at(5)))]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert isinstance(finish.decision, GiveUp) and "failed again at step 5" in finish.decision.reason
+    assert finish.decision.exit_code == 7 and stage.told == [], "the pod told of it"
+
+
+def _failed_at(step: int) -> Any:  # noqa: ANN401
+    from podtasks.pure.chain import FailedAt
+
+    return FailedAt(step, None)
+
+
+# Others are faster
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FASTER,
+        PodHeldError("Run run2 is training on this pod.", {"kind": "run", "run_id": "run2"}),
+        NotNeededError(make_record("run2", pod={"id": "pod2", "usd_per_hour": 0.5}), is_alive=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_run_of_a_faster_watcher_is_followed(stage: Stage, error: PodtasksError) -> None:
+    newer = make_record("run2", pod={"id": "pod2", "usd_per_hour": 0.5})
+    stage.world.api.on("find_pod pod2", make_pod("pod2"))
+    keeper = stage.keeper()
+    stage.views = [GONE, Outcome(0, "finished")]
+    stage.sights = [LOST] if isinstance(error, NotNeededError) else [LOST, sight(Life.UNCLEAR, newer)]
+    stage.launches = [error]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert finish.watched.run_id == "run2" and finish.decision == Done(0, "finished")
+    assert len(stage.asked) == 1 and stage.leftovers() == []
+
+
+def test_end_that_the_pod_found_on_the_volume_ends_it_all(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.sights = [LOST]
+    stage.launches = [NotNeededError(FINISHED, is_alive=False)]
+    assert keeper.keep(of_record()).decision == Done(0, "finished")
+
+
+# Launches that fail
+
+
+@pytest.mark.parametrize("error", [NO_GPU, OFFLINE], ids=str)
+def test_gpu_that_is_not_to_be_had_is_waited_for_with_growing_pauses_and_few_words(
+    stage: Stage, error: PodtasksError
+) -> None:
+    keeper = stage.keeper()
+    stage.sights = [LOST]
+    stage.launches = [*[error] * 30, SECOND]
+    stage.views = [Outcome(0, "finished")]
+    began = stage.world.clock.now()
+    keeper.keep(of_record())
+    pauses = stage.world.clock.sleeps
+    assert pauses[0] == 10.0 and max(pauses) == LONGEST_PAUSE_S and pauses == sorted(pauses)
+    hours = (stage.world.clock.now() - began) / 3600
+    told = [note for note in stage.world.report.notes if error.what in note]
+    assert 1 <= len(told) <= hours * 2 + 1
+
+
+def test_pod_that_is_waited_for_is_not_asked_for_once_somebody_else_has_one(stage: Stage) -> None:
+    keeper = stage.keeper()
+    newer = make_record("run2", ended_at=WALL, exit_code=0, reason="finished")
+    stage.sights = [LOST, sight(Life.UNCLEAR, newer)]
+    stage.launches = [NO_GPU]
+    stage.ends = [newer]
+    assert keeper.keep(of_record()).decision == Done(0, "finished")
+
+
+def test_api_key_that_is_refused_for_long_ends_the_watch(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.sights = [LOST]
+    stage.launches = [REFUSED] * 50
+    with pytest.raises(AuthenticationError):
+        keeper.keep(of_record())
+    assert stage.world.clock.now() > 1600
+
+
+@pytest.mark.parametrize(("error", "tries"), [(NO_CODE, LAUNCH_TRIES), (NO_POD, POD_TRIES)], ids=str)
+def test_launch_that_fails_again_and_again_is_given_up_and_told(
+    stage: Stage, error: PodtasksError, tries: int
+) -> None:
+    if error is NO_POD:
+        stage.world.api.on("list_pods", [STOPPED], [make_pod("pod2")]).on("terminate_pod pod1", None)
+    keeper = stage.keeper()
+    stage.sights = [LOST]
+    stage.launches = [error] * tries
+    finish = keeper.keep(of_record())
+    assert isinstance(finish.decision, GiveUp) and error.what in finish.decision.reason
+    assert finish.decision.next_step == error.next_step
+    assert len(stage.asked) == tries and stage.told == [finish.decision]
+    assert stage.world.api.orders() == (["terminate_pod pod1"] if error is NO_POD else []), "only one that is stopped"
+
+
+def test_watchers_that_look_once_count_failed_launches_together(stage: Stage) -> None:
+    stage.sights = [LOST] * 3
+    stage.launches = [NO_CODE] * 3
+    with pytest.raises(CodeError):
+        stage.keeper().act_once(of_record())
+    for _ in range(2):
+        _, decision = stage.keeper().act_once(of_record())
+        assert isinstance(decision, GiveUp)
+    assert len(stage.told) == 1, "it is told once"
+
+
+# One look
+
+
+def look_once(stage: Stage, seen: Sight) -> object:
+    stage.sights = [seen]
+    return stage.keeper().act_once(of_record())[1]
+
+
+def test_one_look_at_a_run_that_lives_does_nothing(stage: Stage) -> None:
+    assert look_once(stage, sight(Life.ALIVE)) == Wait("it runs")
+
+
+def test_one_look_at_a_lost_run_launches_it_again(stage: Stage) -> None:
+    stage.launches = [SECOND]
+    assert isinstance(look_once(stage, LOST), Relaunch)
+
+
+@pytest.mark.parametrize("error", [NO_GPU, OFFLINE], ids=str)
+def test_one_look_that_gets_no_pod_is_an_error_and_no_failure_of_the_launch(
+    stage: Stage, error: PodtasksError
+) -> None:
+    for _ in range(5):
+        stage.launches = [error]
+        with pytest.raises(type(error)):
+            look_once(stage, LOST)
+
+
+def test_run_that_has_ended_on_record_is_not_looked_at(stage: Stage) -> None:
+    watched = of_record(ended_at=WALL, exit_code=0, reason="finished")
+    assert stage.keeper().act_once(watched)[1] == Done(0, "finished")
+
+
+def test_bound_that_is_reached_by_a_lost_run_is_told_by_the_watcher(stage: Stage) -> None:
+    used_up = make_record(chain=replace(CHAIN, restarts=2).to_json())
+    stage.sights = [sight(Life.LOST, used_up)]
+    watched = from_record(used_up, None, None)
+    assert watched is not None
+    decision = stage.keeper().act_once(watched)[1]
+    assert isinstance(decision, GiveUp) and stage.told == [decision]
+
+
+# A pod that runs by the API's word and says nothing
+
+
+def test_silent_pod_is_stopped_after_ten_minutes_and_then_replaced(stage: Stage) -> None:
+    stage.world.api.on("stop_pod pod1", None)
+    silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
+    for passed_s in (0.0, STUCK_S - 40):
+        stage.wall = WALL + passed_s
+        assert isinstance(look_once(stage, silent), Wait)
+    assert stage.world.api.orders() == []
+    stage.wall = WALL + STUCK_S - 30
+    stage.sights, stage.launches = [silent, LOST], [SECOND]
+    assert isinstance(stage.keeper().act_once(of_record())[1], Relaunch)
+    assert stage.world.api.orders() == ["stop_pod pod1"]
+    assert any("silent for 10 min" in note for note in stage.world.report.notes)
+
+
+def test_sign_of_life_begins_the_ten_minutes_anew(stage: Stage) -> None:
+    silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
+    for passed_s, seen in ((0.0, silent), (300.0, sight(Life.ALIVE, pod=make_pod())), (STUCK_S + 60, silent)):
+        stage.wall = WALL + passed_s
+        assert isinstance(look_once(stage, seen), Wait)
+    assert stage.world.api.orders() == []
+
+
+def test_memory_that_cannot_be_written_fails_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    refused: Callable[..., None] = refuse
+    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", refused)
+    stage.launches = [SECOND]
+    assert isinstance(look_once(stage, LOST), Relaunch)
