@@ -99,7 +99,8 @@ class Reaper:
         if isinstance(answer, PodtasksError):
             return replace(sight, silence=answer.what)
         if isinstance(answer, Exception):
-            return replace(sight, silence=f"{type(answer).__name__}: {answer}")
+            # Whatever keeps this machine from asking, a host key that cannot be read, say, is no silence of the pod.
+            return replace(sight, silence=f"{type(answer).__name__}: {answer}", is_refused=True)
         return replace(sight, silence=f"nothing came within {ASK_TIMEOUT_S:.0f} s")
 
     def _watch(self, sights: Sequence[Sight]) -> list[Sight]:

@@ -66,7 +66,7 @@ class Sight:
         up_s: how long it runs, by RunPod's word; None where that does not say.
         guard: what its guard tells, None where it could not be asked.
         silence: why it could not.
-        is_refused: it answers, and lets nobody in who has this key.
+        is_refused: it may well answer, but not whoever has this key.
         beat: the last reading of its heartbeat, None where there is no way to it.
         pulse: what that and the reading before it say.
         is_seen_again: this is the second look at it.

@@ -206,7 +206,7 @@ def test_volume_that_cannot_be_read_is_no_standstill(world: World, pods: FakePod
 )
 def test_pod_that_lets_nobody_in_is_not_taken_for_idle(world: World, pods: FakePods, trouble: Exception) -> None:
     world.api.on("list_pods", [OURS])
-    pods.answers = {"pod1": [trouble]}
+    pods.answers, pods.volumes = {"pod1": [trouble]}, {"vol1": beating(world, until_s=0)}
     (verdict,) = make_reaper(world).look()
     assert verdict.state is State.SILENT and str(trouble).split(".")[0] in verdict.why
 
