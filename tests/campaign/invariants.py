@@ -20,6 +20,8 @@ TWIN_S = 2.0
 OURS = range(100, 128)  # exit codes of podtasks' own errors
 INTERRUPTED = (130, 141)
 HEADER = b"\n====== "
+# A run whose log ended in the middle of a line, the volume being full, has one more before the next header.
+FRESH_LINE = b"\n"
 LINE = re.compile(rb"<([0-9a-f]+-[0-9a-f]{6}) (\d+)> [^\n\r<]*\n")
 
 
@@ -145,7 +147,7 @@ def _bad_streams(observed: Observed) -> list[Violation]:
 def _bad_stream(command: CommandSeen, runs: Sequence[bytes]) -> str:
     """Return what is wrong with what a command showed: nothing, pieces of runs from their beginning, is right."""
     before, *pieces = command.stdout.split(HEADER)
-    if before:
+    if before not in (b"", FRESH_LINE):
         return f"something else than a run's log: {before[:80]!r}"
     shown = [HEADER + piece for piece in pieces]
     for piece in shown:
@@ -155,7 +157,7 @@ def _bad_stream(command: CommandSeen, runs: Sequence[bytes]) -> str:
     if saw_the_end and not command.is_excused:
         if not shown:
             return "nothing of the log"
-        if shown[-1] not in runs:
+        if not {shown[-1], shown[-1] + FRESH_LINE * (not shown[-1].endswith(FRESH_LINE))}.intersection(runs):
             return f"only {len(shown[-1])} bytes of the run's log: up to {shown[-1][-60:]!r}"
     return ""
 

@@ -293,7 +293,7 @@ class Campaign:
         strikes: what may strike.
         code: the checkout whose podtasks/ and remote/ are put to the test.
         told: hears of each result.
-        stops_at_first: whether a violation ends it.
+        is_over: whether a result ends it.
     """
 
     def __init__(
@@ -304,7 +304,7 @@ class Campaign:
         strikes: Sequence[Strike] = ALL,
         code: Path = ROOT,
         told: Callable[[Result], None] = lambda result: None,
-        stops_at_first: bool = False,
+        is_over: Callable[[Result], bool] = lambda result: False,
     ) -> None:
         self._seeds: queue.SimpleQueue[int] = queue.SimpleQueue()
         for seed in seeds:
@@ -313,7 +313,7 @@ class Campaign:
         self._strikes = tuple(strikes)
         self._code = code
         self._told = told
-        self._stops_at_first = stops_at_first
+        self._is_over = is_over
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._results: list[Result] = []
@@ -362,14 +362,14 @@ class Campaign:
         with self._lock:
             self._results.append(result)
             self._told(result)
-        if result.violations and self._stops_at_first:
+        if self._is_over(result):
             self._over.set()
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a campaign and report; return 1 where something that must hold did not."""
     options = _parse(words)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_signals()
     is_one = options.seeds is None
     seeds = range(options.seed, options.seed + (options.seeds or 1))
     began = time.monotonic()
@@ -379,6 +379,12 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.report:
         Path(options.report).write_text(report.as_json(results, seconds) + "\n")
     return 1 if any(result.violations for result in results) else 0
+
+
+def hear_signals() -> None:
+    """Let SIGINT, also where it was ignored, and SIGTERM end a campaign in order: its pods and disks go with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -1,13 +1,13 @@
 """What happens in a seed: settings, moments and strikes, the same for the same seed on every machine.
 
-Each choice is drawn by itself, from the seed and the choice's name, and a strike by the lowest of one number for each
-kind. So a new kind of strike changes only the seeds in which it is drawn.
+Each choice is drawn by itself, from the seed and the choice's name. Strikes are dealt to fifty seeds at a time, so that
+a short campaign strikes in every way there is: each usual kind once, and then by weight.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from tests.campaign.pipeline import STEPS
 from tests.campaign.strike import Strike
 
+BLOCK = 50
+USUAL_WEIGHT = 0.5
 MOST_LINES = 24
 MOST_CALLS = 14
 LONGEST_S = 4.0
@@ -111,7 +113,7 @@ class Plan:
 def make_plan(seed: int, strikes: Sequence[Strike], *, can_until_done: bool = True) -> Plan:
     """Return the plan of a seed."""
     when_done = dice(seed, "when_done").choices(("stop", "terminate", "keep"), (80, 15, 0))[0]
-    count = dice(seed, "count").choices((1, 2, 3), (50, 33, 17))[0]
+    dealt = deal(tuple(strikes), (seed - 1) // BLOCK)[(seed - 1) % BLOCK]
     return Plan(
         seed=seed,
         grace_s=dice(seed, "grace").choice((5.0, 6.0, 7.0)),
@@ -122,7 +124,7 @@ def make_plan(seed: int, strikes: Sequence[Strike], *, can_until_done: bool = Tr
         plain=dice(seed, "plain").random() < 0.05,
         waits=dice(seed, "waits").random() < 0.5,
         boot_s=dice(seed, "boot").choice((0.0, 0.0, 0.3, 0.8)),
-        strikes=tuple(_plan_strike(seed, place, strikes) for place in range(count)),
+        strikes=tuple(_plan_strike(seed, place, strike) for place, strike in enumerate(dealt)),
     )
 
 
@@ -131,8 +133,21 @@ def dice(*parts: object) -> random.Random:
     return random.Random(_hash(*parts))
 
 
-def _plan_strike(seed: int, place: int, strikes: Sequence[Strike]) -> PlannedStrike:
-    strike = min(strikes, key=lambda each: _rank(seed, place, each))
+@functools.lru_cache
+def deal(strikes: tuple[Strike, ...], block: int) -> list[list[Strike]]:
+    """Return the strikes of each seed of a block of fifty, 1 to 3 of them."""
+    seeds = range(1 + block * BLOCK, 1 + (block + 1) * BLOCK)
+    counts = [dice(seed, "count").choices((1, 2, 3), (50, 33, 17))[0] for seed in seeds]
+    throw = dice(block, "deal")
+    in_order = sorted(strikes, key=lambda strike: strike.kind)
+    usual = [strike for strike in in_order if strike.weight >= USUAL_WEIGHT]
+    more = throw.choices(in_order, [strike.weight for strike in in_order], k=max(0, sum(counts) - len(usual)))
+    cards = [*usual, *more]
+    throw.shuffle(cards)
+    return [[cards.pop() for _ in range(count) if cards] for count in counts]
+
+
+def _plan_strike(seed: int, place: int, strike: Strike) -> PlannedStrike:
     throw = dice(seed, place, strike.kind)
     return PlannedStrike(
         kind=strike.kind,
@@ -140,12 +155,6 @@ def _plan_strike(seed: int, place: int, strikes: Sequence[Strike]) -> PlannedStr
         attempt=0 if place == 0 or throw.random() < 0.6 else 1,
         draw=throw.randrange(1 << 32),
     )
-
-
-def _rank(seed: int, place: int, strike: Strike) -> float:
-    """Return an exponentially distributed number, so that the least of them falls in proportion to the weights."""
-    share = (_hash(seed, place, strike.kind) + 1) / ((1 << 64) + 1)
-    return -math.log(share) / strike.weight
 
 
 def _draw_moment(throw: random.Random, kinds: Sequence[str]) -> Moment:
