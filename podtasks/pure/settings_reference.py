@@ -42,6 +42,8 @@ IDENTITY_INTRODUCTION = """\
 Who runs it; never committed, readable by its owner only. `KEY=VALUE` lines; the environment goes before the
 file, under the same names. An empty value, or a placeholder such as `your_api_key_here`, sets nothing.
 
+It may also hold a line for each name in the setting `secrets`, such as `HF_TOKEN=...`; any other name is refused.
+
 """
 
 
