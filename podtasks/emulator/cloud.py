@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -27,6 +28,7 @@ from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod, PodOrder
 from podtasks.emulator.public_ports import choose_port, choose_ports
 from podtasks.emulator.sandbox import Sandbox, is_port_free
+from podtasks.emulator.start_troubles import DIES, StartTroubles
 from podtasks.emulator.stock import Stock
 
 _REMOVED_PODS_KEPT = 200
@@ -79,7 +81,8 @@ class Cloud:
             changed=self._touched,
         )
         self.stock = Stock(lambda: self.dials, self.listed)
-        self._removals: set[asyncio.Task[None]] = set()
+        self.start_troubles = StartTroubles()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self, port: int) -> None:
         """Begin work at a port: take over the pods that are still there."""
@@ -211,7 +214,7 @@ class Cloud:
             return
         pod.is_terminating = True
         self._end(pod, "Terminated by User", self.dials.stop_grace_s)
-        self._remove_when_ended(pod)
+        self._later(self._remove(pod))
 
     def preempt(self, pod_id: str) -> Pod:
         """Take a pod's machine away with the short warning of a spot market."""
@@ -299,8 +302,24 @@ class Cloud:
         public_ports, inner_ssh_port = self._new_ports(pod)
         pod.begin(now, public_ports, inner_ssh_port)
         pod.last_status_change = dated(text, now)
+        self._trouble(pod, now)
         self._touched()
         self.host.begin(pod)
+
+    def _trouble(self, pod: Pod, now: float) -> None:
+        trouble = self.start_troubles.take()
+        if trouble is None:
+            return
+        pod.start_trouble = trouble.kind
+        if trouble.kind == DIES:
+            pod.dies_at = now + trouble.after_s
+            self._later(self._die(pod, pod.version, trouble.after_s))
+
+    async def _die(self, pod: Pod, version: int, after_s: float) -> None:
+        """Lose the host of a pod's start after a while, unless that start is over."""
+        await asyncio.sleep(after_s)
+        if pod.version == version and pod.desired == RUNNING:
+            self.kill(pod.id)
 
     def _end(self, pod: Pod, text: str, grace_s: float) -> None:
         now = time.time()
@@ -313,13 +332,15 @@ class Cloud:
             if pod.inner_ssh_port is not None and not is_port_free(pod.public_ports[22], LOOPBACK):
                 pod.public_ports[22] = self._new_port()
             self.host.attach(pod)
+        if pod.dies_at is not None and pod.desired == RUNNING:
+            self._later(self._die(pod, pod.version, max(0.0, pod.dies_at - time.time())))
         if pod.is_terminating:
-            self._remove_when_ended(pod)
+            self._later(self._remove(pod))
 
-    def _remove_when_ended(self, pod: Pod) -> None:
-        task = asyncio.create_task(self._remove(pod))
-        self._removals.add(task)
-        task.add_done_callback(self._removals.discard)
+    def _later(self, story: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(story)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _remove(self, pod: Pod) -> None:
         await self.host.ended(pod)

@@ -16,6 +16,7 @@ from podtasks.emulator.faults import Fault
 from podtasks.emulator.gate import Gate, key_of, read_json_object
 from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.start_troubles import StartTrouble
 from podtasks.emulator.usage import VolumeUsage
 from podtasks.emulator.views import view_runtime
 
@@ -47,6 +48,9 @@ class ControlApi:
             self._route("GET", "/faults", self._get_faults),
             self._route("POST", "/faults", self._post_faults),
             self._route("DELETE", "/faults", self._delete_faults),
+            self._route("GET", "/starts", self._get_starts),
+            self._route("POST", "/starts", self._post_starts),
+            self._route("DELETE", "/starts", self._delete_starts),
             self._route("GET", "/meter", self._get_meter),
             self._route("GET", "/calls", self._get_calls),
             self._route("GET", "/pods/{pod_id}", self._get_pod),
@@ -104,8 +108,20 @@ class ControlApi:
         return await self._get_faults(request)
 
     async def _delete_faults(self, request: Request) -> Any:  # noqa: ANN401
-        self._gate.faults.clear()
+        wanted = request.query_params
+        self._gate.faults.clear(wanted.get("operation"), wanted.get("kind"))
         return await self._get_faults(request)
+
+    async def _get_starts(self, _request: Request) -> Any:  # noqa: ANN401
+        return [dataclasses.asdict(trouble) for trouble in self._cloud.start_troubles.pending()]
+
+    async def _post_starts(self, request: Request) -> Any:  # noqa: ANN401
+        self._cloud.start_troubles.add(StartTrouble.from_json(await _body(request)))
+        return await self._get_starts(request)
+
+    async def _delete_starts(self, request: Request) -> Any:  # noqa: ANN401
+        self._cloud.start_troubles.clear()
+        return await self._get_starts(request)
 
     async def _get_meter(self, _request: Request) -> Any:  # noqa: ANN401
         return self._cloud.read_meter()

@@ -46,7 +46,7 @@ class Gate:
             unauthorized: refuses a wrong key.
         """
         caller = self._cloud.caller(key_of(request))
-        fault = self.faults.take(operations)
+        fault = self.faults.take(operations, _kind_of(caller))
         self._cloud.note_call()
         if caller is None:
             response = unauthorized()
@@ -58,9 +58,13 @@ class Gate:
         return response
 
     def _log(self, operations: list[str], caller: Caller | None, response: Response, fault: Fault | None) -> None:
-        key = "none" if caller is None else "account" if caller.pod_id is None else f"pod {caller.pod_id}"
+        key = _kind_of(caller) if caller is None or caller.pod_id is None else f"pod {caller.pod_id}"
         kind = None if fault is None else fault.kind
         self.calls.add(operations, key, response.status_code, kind, _first_error(response))
+
+
+def _kind_of(caller: Caller | None) -> str:
+    return "none" if caller is None else "account" if caller.pod_id is None else "pod"
 
 
 def key_of(request: Request) -> str:

@@ -14,6 +14,7 @@ from podtasks.emulator.dials import Dials
 from podtasks.emulator.pod import RUNNING, Container, Pod
 from podtasks.emulator.relay import Relay
 from podtasks.emulator.sandbox import Sandbox, SandboxError
+from podtasks.emulator.start_troubles import NO_CONTAINER
 
 # Docker's restart policy: 100 ms, doubled up to a minute, from the start again after 10 good seconds.
 _FIRST_PAUSE_S = 0.1
@@ -120,6 +121,8 @@ class Host:
     async def _begin(self, pod: Pod, life: _Life, previous: _Life | None) -> None:
         if previous is not None and previous.task is not None:
             await asyncio.wait([previous.task])
+        if pod.start_trouble == NO_CONTAINER:
+            await life.ending.wait()
         if not await _set_within(life.ending, pod.started_at_delay(self._dials().ssh_s)):
             await self._keep_running(pod, life, None)
 

@@ -100,6 +100,8 @@ class Pod:
     stale_ports: dict[int, int] = field(default_factory=dict)
     inner_ssh_port: int | None = None
     grace_s: float = 0.0
+    start_trouble: str | None = None
+    dies_at: float | None = None
     intervals: list[Interval] = field(default_factory=list)
     container: Container | None = None
     usd_per_hour: float = 0.0
@@ -144,6 +146,7 @@ class Pod:
         self.stopped_at = None
         self.stale_ports, self.public_ports = self.public_ports, public_ports
         self.inner_ssh_port = inner_ssh_port
+        self.start_trouble = self.dies_at = None
         self.version += 1
         self.intervals.append(Interval(now, None, self.usd_per_hour))
 

@@ -18,6 +18,7 @@ from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.dials import stock_level
 from podtasks.emulator.environment import LOOPBACK
 from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.start_troubles import NO_CONTAINER, NO_PORT
 
 
 def view_account(cloud: Cloud) -> dict[str, Any]:
@@ -192,6 +193,8 @@ def rfc3339(moment: float) -> str:
 
 def _ports_shown(cloud: Cloud, pod: Pod, now: float) -> dict[int, int] | None:
     dials = cloud.dials
+    if pod.start_trouble in (NO_CONTAINER, NO_PORT):
+        return None
     if pod.desired != RUNNING:
         is_stale = pod.stopped_at is not None and now < pod.stopped_at + dials.stale_runtime_s
         return pod.public_ports if is_stale else None

@@ -47,7 +47,8 @@ def default_dials(shared_emulator: Emulator) -> dict[str, Any]:
 def emulator(shared_emulator: Emulator, default_dials: dict[str, Any]) -> Iterator[Emulator]:
     """The session's emulator, with default dials, without faults and without pods after each test."""
     yield shared_emulator
-    shared_emulator.control("DELETE", "/faults")
+    for troubles in ("/faults", "/starts"):
+        shared_emulator.control("DELETE", troubles)
     shared_emulator.turn(**{**default_dials, "stop_grace_s": 0})
     for pod_id in shared_emulator.control("GET", "/status")["pods"]:
         query = f'mutation {{ podTerminate(input: {{podId: "{pod_id}"}}) }}'

@@ -10,7 +10,7 @@ import pytest
 import requests
 from runpod.error import AuthenticationError, QueryError
 
-from tests.contract.local_cloud import Emulator, Pods
+from tests.contract.local_cloud import Emulator, Pods, wait_for
 
 
 def order(emulator: Emulator, **fault: Any) -> None:  # noqa: ANN401
@@ -53,6 +53,53 @@ def test_an_answer_can_be_replaced(emulator: Emulator, fault: dict[str, Any], st
     assert content in answer.text
     assert answer.headers.get("Retry-After") == ("7" if status == 429 else None)
     assert ask(emulator).status_code == 200
+
+
+def test_an_api_can_be_switched_off(emulator: Emulator, sdk: ModuleType) -> None:
+    order(emulator, operation="myself", kind="http", status=410, message='{"message": "Gone"}', times=2)
+    answer = ask(emulator)
+    assert (answer.status_code, answer.json()) == (410, {"message": "Gone"})
+    # The SDK tells no status, and looks for data where there is none.
+    with pytest.raises(KeyError, match="data"):
+        sdk.get_user()
+    order(emulator, operation="myself", kind="http", status=410, message="Gone")
+    with pytest.raises(requests.JSONDecodeError):
+        sdk.get_user()
+    order(emulator, operation="DELETE /v2/pods/{id}", kind="http", status=410, message="Gone")
+    assert emulator.call("DELETE", "/v2/pods/any").status_code == 410
+
+
+def test_a_fault_can_last_for_a_while(emulator: Emulator) -> None:
+    before = time.monotonic()
+    order(emulator, kind="http", status=500, for_s=0.6)
+    assert 0 < emulator.control("GET", "/faults")[0]["for_s"] <= 0.6
+    assert [ask(emulator).status_code for _ in range(3)] == [500] * 3
+    wait_for(lambda: ask(emulator).status_code == 200, "the fault is over")
+    assert time.monotonic() - before >= 0.6
+    assert emulator.control("GET", "/faults") == []
+
+
+def test_a_fault_can_strike_pods_alone(emulator: Emulator, pods: Pods) -> None:
+    pod_id = pods.ready_pod()
+    key = pods.environment(pod_id)["RUNPOD_API_KEY"]
+    path, stop = f"/v2/pods/{pod_id}/action", {"action": "stop"}
+    order(emulator, kind="http", status=500, caller="pod", times=2)
+    assert ask(emulator).status_code == 200
+    assert emulator.call("POST", path, stop, key=key).status_code == 500
+    assert pods.try_ssh(pod_id, f"runpodctl pod stop {pod_id}").returncode == 1
+    assert emulator.call("POST", path, stop, key=key).status_code == 200
+    order(emulator, kind="http", status=500, caller="account")
+    assert emulator.graphql(f'query {{ pod(input: {{podId: "{pod_id}"}}) {{ id }} }}', key=key)["data"]["pod"]
+    assert ask(emulator).status_code == 500
+
+
+def test_some_faults_can_be_dropped(emulator: Emulator) -> None:
+    for operation, kind in (("myself", "html"), ("pod", "html"), ("pod", "null")):
+        order(emulator, operation=operation, kind=kind)
+    left = emulator.control("DELETE", "/faults?operation=pod&kind=html")
+    assert [(fault["operation"], fault["kind"]) for fault in left] == [("myself", "html"), ("pod", "null")]
+    assert [fault["kind"] for fault in emulator.control("DELETE", "/faults?kind=html")] == ["null"]
+    assert emulator.control("DELETE", "/faults") == []
 
 
 def test_a_key_can_be_refused_once(emulator: Emulator, sdk: ModuleType) -> None:
@@ -118,6 +165,18 @@ def test_calls_are_logged_without_keys(emulator: Emulator, sdk: ModuleType) -> N
     [
         ("/faults", {"kind": "explosion"}),
         ("/faults", {"kind": "error", "colour": "red"}),
+        ("/faults", {"kind": "http", "status": "500"}),
+        ("/faults", {"kind": "http", "status": 99}),
+        ("/faults", {"kind": "error", "times": 0}),
+        ("/faults", {"kind": "silence", "seconds": -1}),
+        ("/faults", {"kind": "error", "for_s": "long"}),
+        ("/faults", {"kind": "error", "caller": "nobody"}),
+        ("/starts", {}),
+        ("/starts", {"kind": "explosion"}),
+        ("/starts", {"kind": "dies", "after_s": -1}),
+        ("/starts", {"kind": "dies", "after_s": 10**400}),
+        ("/starts", {"kind": "no_port", "times": True}),
+        ("/starts", {"kind": "no_port", "pod": "x"}),
         ("/dials", {"speed": 1}),
         ("/dials", {"ports_s": "soon"}),
         ("/dials", {"resume_fails": 1}),
@@ -131,4 +190,4 @@ def test_wrong_dials_and_faults_are_refused(emulator: Emulator, path: str, body:
     assert answer.status_code == 400
     assert answer.json()["error"]
     assert emulator.control("GET", "/dials") == before
-    assert emulator.control("GET", "/faults") == []
+    assert emulator.control("GET", "/faults") == emulator.control("GET", "/starts") == []

@@ -46,7 +46,7 @@ class S3Api:
         """Answer one request."""
         request = S3Request(scope, receive)
         operation = name_operation(request)
-        fault = self._faults.take([f"s3:{operation}"])
+        fault = self._faults.take([f"s3:{operation}"], "account")
         self._cloud.note_call()
         try:
             if fault is None:
