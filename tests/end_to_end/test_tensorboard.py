@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.end_to_end.browser import Browser, open_browser
-from tests.end_to_end.project import ROOT, TIMEOUT_S, TrainingProject, command_line
+from tests.end_to_end.project import ROOT, TIMEOUT_S, TrainingProject, command_line, descendants
+from tests.end_to_end.watching import listening_addresses
 
 DIGITS = """training:
   output_dir: checkpoints/digits
@@ -108,6 +109,8 @@ def test_the_scalars_of_the_demo_are_drawn_in_a_browser(project: TrainingProject
         browser.driver.execute_script("document.querySelectorAll('line-chart canvas').forEach(line => line.remove())")
         assert drawn_share(browser, "train/loss") < 0.1, "what was seen was not the line"
     assert picture.stat().st_size > 20_000
+    pods = [pid for pod in project.running_pods() for pid in descendants(project.pod_pid(pod))]
+    assert listening_addresses([*descendants(board.process.pid), *pods]) == {"127.0.0.1"}
     assert "reading /workspace/demo/logs/digits" in project.said()
     assert board.interrupt() == 0, project.said()
 
