@@ -50,5 +50,6 @@ def _pod_of(record: Mapping[str, Any]) -> object:
 
 def _is_kept(record: Mapping[str, Any]) -> bool:
     """Return whether the run's end may have left the pod up on purpose."""
-    keeps = record.get("when_done") == "keep" or bool(record.get("keep_failed_s") and record.get("failure"))
+    has_failed = record.get("exit_code") != 0
+    keeps = record.get("when_done") == "keep" or (has_failed and bool(record.get("keep_failed_s")))
     return ended_at(record) is not None and keeps

@@ -254,8 +254,8 @@ def test_heartbeat_is_that_of_the_pod_s_own_run_on_a_shared_volume() -> None:
     [
         ({"when_done": "keep"}, False),
         ({"when_done": "stop", "ended_at": 3.0}, False),
-        ({"when_done": "stop", "ended_at": 3.0, "keep_failed_s": 60, "failure": None}, False),
-        ({"when_done": "stop", "ended_at": 3.0, "keep_failed_s": 60, "failure": {"kind": "crash"}}, True),
+        ({"when_done": "stop", "ended_at": 3.0, "keep_failed_s": 60, "exit_code": 0}, False),
+        ({"when_done": "stop", "ended_at": 3.0, "keep_failed_s": 60, "exit_code": 7}, True),
     ],
 )
 def test_ended_run_may_have_left_its_pod_up_on_purpose(record: dict[str, Any], is_kept: bool) -> None:
