@@ -121,7 +121,8 @@ class Play:
         running = [command for command in self.world.commands if command.poll() is None]
         try:
             effect = self.strikes[planned.kind].hit(self.world, random.Random(planned.draw))
-        except Missed as missed:
+        except (Missed, OSError) as missed:
+            # What was aimed at may go away at that very moment.
             self._missed[planned] = (time.monotonic(), str(missed))
             return
         self._pending.remove(planned)
@@ -142,7 +143,7 @@ class Play:
         for each in due:
             self._undoings.remove(each)
             assert each[1].undo is not None
-            with contextlib.suppress(Missed):
+            with contextlib.suppress(Missed, OSError):
                 each[1].undo()
             self.world.note(f"undone: {each[1].what}")
 
