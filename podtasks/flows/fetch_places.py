@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.preflight import read_config
 from podtasks.pure.errors import PodtasksError, UsageError
 from podtasks.pure.run_ids import is_run_id
+from podtasks.pure.run_record import parse_record
 from podtasks.pure.settings import Settings
 from podtasks.pure.suggestion import ask_or_stop
 from podtasks.pure.training_config import TrainingConfig, available_configs, checkpoint_directory
@@ -126,8 +126,5 @@ def find_branch(settings: Settings, files: ProjectFiles) -> str:
 def _read_newest_record(carrier: Carrier) -> dict[str, Any] | None:
     run_id = read_newest_run_id(carrier)
     data = carrier.read(f"runs/{run_id}/run.json") if run_id else None
-    with contextlib.suppress(ValueError):
-        record = json.loads(data or b"null")
-        if isinstance(record, dict) and record.get("output_dir"):
-            return record
-    return None
+    record = parse_record(data)
+    return record if record and record.get("output_dir") else None

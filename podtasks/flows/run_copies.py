@@ -15,6 +15,7 @@ from typing import Any
 from podtasks.doors.project_files import ProjectFiles, write_atomically
 from podtasks.pure.run import Run
 from podtasks.pure.run_ids import is_run_id
+from podtasks.pure.run_record import parse_record
 
 FETCHED = "fetched"
 # What a record may hold of the project's secrets stays on the volume.
@@ -148,11 +149,7 @@ def _read_slice(path: Path, record: dict[str, Any]) -> bytes | None:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(_read_text(path))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
+    return parse_record(_read_bytes(path)) or {}
 
 
 def _read_text(path: Path) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from podtasks.pure.run_ids import NO_RUNS, is_run_id, sort_newest_first
+from podtasks.pure.run_record import parse_record
 from podtasks.pure.transfer import VolumeFile
 
 CURRENT_LOG = "logs/current.log"
@@ -59,11 +59,8 @@ def read_record(volume: VolumeReader, run_id: str) -> dict[str, Any] | None:
     """Return a run's record, None where the volume has none of that id that can be read."""
     if not is_run_id(run_id):
         return None
-    try:
-        record = json.loads(volume.read(f"runs/{run_id}/run.json") or b"")
-    except ValueError:
-        return None
-    return {**record, "run_id": run_id} if isinstance(record, dict) else None
+    record = parse_record(volume.read(f"runs/{run_id}/run.json"))
+    return None if record is None else {**record, "run_id": run_id}
 
 
 def read_newest_record(volume: VolumeReader) -> dict[str, Any] | None:

@@ -170,7 +170,7 @@ class _Replica:
         """Return a run's record with the checkpoint it began from as it is named in the replica."""
         if posixpath.basename(place) != "run.json":
             return content
-        with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError, UsageError):
+        with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError, UsageError, RecursionError):
             record = json.loads(content)
             checkpoint = record["checkpoint"]
             moved = str(self._top / place_of(checkpoint["path"], self._settings))

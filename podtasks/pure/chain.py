@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -59,16 +60,24 @@ def parse_chain(value: object) -> Chain | None:
         failure = value.get("last_failure")
         return Chain(
             first_run=str(value["first_run"]),
-            restarts=int(value["restarts"]),
-            used_hours=float(value["used_hours"]),
-            used_usd=float(value["used_usd"]),
-            max_restarts=int(value["max_restarts"]),
-            max_hours=float(value["max_hours"]),
-            max_cost_usd=None if value.get("max_cost_usd") is None else float(value["max_cost_usd"]),
+            restarts=int(_amount(value["restarts"])),
+            used_hours=_amount(value["used_hours"]),
+            used_usd=_amount(value["used_usd"]),
+            max_restarts=int(_amount(value["max_restarts"])),
+            max_hours=_amount(value["max_hours"]),
+            max_cost_usd=None if value.get("max_cost_usd") is None else _amount(value["max_cost_usd"]),
             last_failure=None if failure is None else _parse_failure(failure),
         )
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _amount(value: Any) -> float:  # noqa: ANN401 - whatever a record holds
+    """Return a number that a bound can be kept by. Raises ValueError for any other: none is ever more than NaN."""
+    amount = float(value)
+    if not 0 <= amount < math.inf:
+        raise ValueError("no amount")
+    return amount
 
 
 def _parse_failure(value: Mapping[str, Any]) -> FailedAt:

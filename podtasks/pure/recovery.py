@@ -11,7 +11,7 @@ from typing import Any
 from podtasks.pure.amounts import format_duration, format_usd
 from podtasks.pure.chain import Chain, FailedAt
 from podtasks.pure.reasons import UNTRAINED, describe_reason
-from podtasks.pure.run_costs import ended_at, launched_at, usd_per_hour
+from podtasks.pure.run_costs import LATEST, ended_at, launched_at, usd_per_hour
 from podtasks.pure.signs import Life
 
 # Less than that is not worth a pod's start.
@@ -252,9 +252,9 @@ def _beat_at(heartbeat: bytes | None) -> float | None:
     try:
         value = json.loads(heartbeat or b"null")
         at = value.get("at") if isinstance(value, dict) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return float(at) if isinstance(at, int | float) and not isinstance(at, bool) and at > 0 else None
+    return float(at) if isinstance(at, int | float) and not isinstance(at, bool) and 0 < at < LATEST else None
 
 
 def _whole(value: object) -> int | None:
