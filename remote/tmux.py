@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
 from answer import Refused
 
 TIMEOUT_S = 20.0
+ENDING_S = 3.0
+ENDING_SERVER = (b"server exited unexpectedly", b"lost server", b"server exited")
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[bytes]:
@@ -25,10 +28,20 @@ def run(words: list[str]) -> subprocess.CompletedProcess[bytes]:
 
 def start_session(name: str, command: list[str]) -> int:
     """Run `command` in a new detached session; return its process id. Raise Refused with what tmux said if not."""
-    done = run([*_new_session_words(name, command), ";", "set-option", "-t", name, "destroy-unattached", "off"])
+    words = [*_new_session_words(name, command), ";", "set-option", "-t", name, "destroy-unattached", "off"]
+    done = run(words)
+    deadline = time.monotonic() + ENDING_S
+    while _met_ending_server(done) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        done = run(words)
     if done.returncode != 0 and not done.stdout.strip().isdigit():
         raise Refused("tmux could not start the session.", done.stderr.decode(errors="replace").strip())
     return int(done.stdout)
+
+
+def _met_ending_server(done: subprocess.CompletedProcess[bytes]) -> bool:
+    """Say whether the last session of the server ended just then, and the server with it, before it began this one."""
+    return done.returncode != 0 and not done.stdout.strip() and done.stderr.strip() in ENDING_SERVER
 
 
 def has_session(name: str) -> bool:

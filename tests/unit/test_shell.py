@@ -3,10 +3,7 @@
 import subprocess
 from collections.abc import Callable
 
-import hypothesis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from podtasks.pure.errors import UsageError
 from podtasks.pure.shell import Raw, command_line, quote, split_args
@@ -59,21 +56,6 @@ def test_command_line_of_hostile_words_reaches_a_real_shell_unchanged() -> None:
     assert read_back(command_line([Raw("count"), *HOSTILE])) == HOSTILE
 
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
-
-
-@hypothesis.settings(max_examples=40, deadline=None)
-@given(st.lists(words, min_size=1, max_size=20))
-def test_command_line_of_any_words_reaches_a_real_shell_unchanged(arguments: list[str]) -> None:
-    assert read_back(command_line([Raw("count"), *arguments])) == arguments
-
-
-@hypothesis.settings(deadline=None)
-@given(st.lists(words, max_size=10))
-def test_split_args_undoes_command_line(arguments: list[str]) -> None:
-    assert split_args(command_line(arguments)) == arguments
-
-
 def test_command_line_leaves_raw_text_to_the_shell() -> None:
     assert command_line(["echo", "a b", Raw(">/dev/null"), Raw("&&"), ">x"]) == "echo 'a b' >/dev/null && '>x'"
 
@@ -108,12 +90,3 @@ def test_split_args_of_unfinished_text_says_what_to_close(text: str) -> None:
     with pytest.raises(UsageError, match="cannot be split") as failure:
         split_args(text)
     assert "close each quotation mark" in failure.value.next_step
-
-
-@hypothesis.settings(deadline=None)
-@given(st.text(max_size=40))
-def test_split_args_of_any_text_is_words_or_a_usage_error(text: str) -> None:
-    try:
-        assert all(isinstance(word, str) for word in split_args(text))
-    except UsageError as error:
-        assert error.next_step
