@@ -42,7 +42,8 @@ def notify(target: str, event: str, record: Mapping[str, Any], timeout_s: float)
     with tempfile.TemporaryDirectory(prefix="podtasks-") as name:
         folder = Path(name)
         install(folder / "kit")
-        run_dir = folder / "runs" / "run"
+        # The folder's name is the run's id to the program, and comes from elsewhere: only its last part can count.
+        run_dir = folder / "runs" / Path(str(record.get("run_id"))).name
         run_dir.mkdir(parents=True)
         (run_dir / "run.json").write_text(json.dumps(record))
         note: dict[str, Any] = {"run_id": record.get("run_id"), "target": target, "told": []}
