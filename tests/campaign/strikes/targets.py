@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.campaign import pipeline
 from tests.campaign.strike import Missed
 from tests.end_to_end.project import command_line, descendants
 
@@ -178,8 +179,8 @@ def is_running(pid: int) -> bool:
 def checkpoints(world: World) -> list[Path]:
     """Return the training's checkpoints, the newest first. Raises Missed before the first."""
     folders = [path for path in (volume(world) / "checkpoints/run").glob("checkpoint-*") if path.is_dir()]
-    whole = [path for path in folders if path.name.rpartition("-")[2].isdigit()]
-    newest_first = sorted(whole, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    steps = {path: int(path.name.rpartition("-")[2]) for path in folders if path.name.rpartition("-")[2].isdigit()}
+    newest_first = sorted((path for path in steps if steps[path] <= pipeline.STEPS), key=steps.__getitem__)[::-1]
     if not newest_first:
         raise Missed("no checkpoint yet")
     return newest_first

@@ -31,7 +31,6 @@ from tests.campaign.strikes.targets import (
     send,
     volume,
 )
-from tests.end_to_end.project import command_line, descendants
 
 if TYPE_CHECKING:
     from tests.campaign.world import World
@@ -62,11 +61,23 @@ def fill_at_log(world: World, source: random.Random) -> Effect:
     log = volume(world) / "logs/current.log"
     if not log.is_file():
         raise Missed("no log yet")
-    world.fill_volume()
-    padding = (-left - 1 - log.stat().st_size) % _PAGE_BYTES
-    with open(log, "ab", buffering=0) as file:
-        file.write(b"\n" + b"#" * (padding - 1) + b"\n" if padding else b"\n")
+    writers = send(processes(world, "scripts/train.py"), signal.SIGSTOP)
+    try:
+        world.fill_volume()
+        left = _pad(log, left)
+    finally:
+        send(writers, signal.SIGCONT)
     return Effect(f"the volume is full, {left} bytes on in the log", undo=world.free_volume, undo_after_s=seconds)
+
+
+def _pad(path: Path, left: int) -> int:
+    """Make a file's last page have only so many bytes left, if it has more; return how many it has."""
+    with open(path, "ab", buffering=0) as file:
+        room = -os.fstat(file.fileno()).st_size % _PAGE_BYTES
+        if room < left + 2:
+            return room
+        file.write(b"\n" + b"#" * (room - left - 2) + b"\n")
+    return left
 
 
 def cut_checkpoint(world: World, source: random.Random) -> Effect:
@@ -232,10 +243,9 @@ def break_sync(world: World, source: random.Random) -> Effect:
 
     def strike(programs: list[int], pause: Callable[[float], None]) -> None:
         pause(delay_s)
-        while not (gits := _gits_below(programs)):
-            if not any(map(is_running, programs)):
-                raise Missed("the sync is over")
-            pause(0.002)
+        gits = _children(programs)
+        while not with_program and not gits and any(map(is_running, programs)):
+            gits = _children(programs)
         kill([*(programs if with_program else []), *gits])
 
     kind = "volume/break_sync"
@@ -245,9 +255,13 @@ def break_sync(world: World, source: random.Random) -> Effect:
     return Effect(what, undo=ambush.end, undo_after_s=_PATIENCE_S)
 
 
-def _gits_below(programs: Sequence[int]) -> list[int]:
-    below = [pid for program in programs for pid in descendants(program)]
-    return [pid for pid in below if command_line(pid).partition(" ")[0].rpartition("/")[2] == "git"]
+def _children(pids: Sequence[int]) -> list[int]:
+    """Return the processes right below some, which may last for milliseconds only. Linux: proc_tid_children(5)."""
+    found: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found
 
 
 def half_fetched(world: World, source: random.Random) -> Effect:
