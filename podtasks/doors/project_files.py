@@ -105,7 +105,7 @@ def read_identity(path: Path, on_exposed: Callable[[int], None] = lambda _: None
         if mode & 0o077:
             _make_private(path, mode)
             on_exposed(mode)
-        text = path.read_text()
+        text = path.read_bytes().decode()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -126,7 +126,8 @@ def _make_private(path: Path, mode: int) -> None:
 
 def write_identity_value(path: Path, key: str, value: str) -> None:
     """Set one key in an identity file, leaving every other byte; the file is whole at any moment."""
-    text = path.read_text() if path.exists() else ""
+    # As bytes: a file read as text has lost the line ends that it had.
+    text = path.read_bytes().decode() if path.exists() else ""
     write_atomically(path, env_file.with_value(text, key, value).encode())
 
 

@@ -1,9 +1,6 @@
 """The text of .runpod.env, as the user's design has it and as people write it."""
 
-import hypothesis
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from podtasks.pure.env_file import parse_env_file, with_value
 from podtasks.pure.errors import SettingsError
@@ -99,49 +96,3 @@ def test_with_value_keeps_the_comment_of_the_users_example_in_its_column() -> No
 def test_with_value_refuses_what_does_not_fit_on_a_line(key: str, value: str) -> None:
     with pytest.raises(SettingsError, match="cannot be written"):
         with_value(EXAMPLE, key, value)
-
-
-NAMES = st.sampled_from(["POD_ID", "RUNPOD_API_KEY", "GPU_TYPE"])
-VALUES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12)
-SPACES = st.sampled_from(["", " ", "   ", "\t"])
-LINES = st.one_of(
-    st.sampled_from(["", "# note", "   # note"]),
-    st.builds(
-        lambda export, name, before, after, value, comment: f"{export}{name}{before}={after}{value}{comment}",
-        st.sampled_from(["", "export "]),
-        st.sampled_from(["A", "B", "POD_ID"]),
-        SPACES,
-        SPACES,
-        st.sampled_from(["", "x", "a b", "'q # q'", '"d\\"d"', "#h", "x#y"]),
-        st.sampled_from(["", " # note", "   #", "  "]),
-    ),
-)
-
-
-@hypothesis.settings(deadline=None)
-@given(st.lists(LINES, max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans(), NAMES, VALUES)
-@example(["POD_ID="], "\n", False, "POD_ID", "#")
-@example([], "\n", False, "POD_ID", "\\'")
-def test_with_value_then_parse_gives_the_value_and_all_others(
-    lines: list[str], newline: str, ended: bool, name: str, value: str
-) -> None:
-    text = newline.join(lines) + (newline if ended else "")
-    try:
-        before = parse_env_file(text)
-    except SettingsError:
-        before = None  # a name set twice: still rewritten, still refused
-    rewritten = with_value(text, name, value)
-    if before is not None:
-        assert parse_env_file(rewritten) == {**before, name: value}
-    assert rewritten.count("# note") == text.count("# note")
-    assert with_value(rewritten, name, value) == rewritten
-
-
-@hypothesis.settings(deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_is_read_or_refused_and_can_be_appended_to(text: str) -> None:
-    try:
-        parse_env_file(text)
-    except SettingsError as error:
-        assert "line " in error.what
-    assert "POD_ID=abc" in with_value(text, "POD_ID", "abc") or "POD_ID" in text

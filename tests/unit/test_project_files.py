@@ -121,6 +121,13 @@ def test_pod_id_is_written_where_there_is_no_file_yet(files: ProjectFiles) -> No
     assert mode(files.local_identity_path) == 0o600
 
 
+def test_line_ends_of_the_identity_file_stay(files: ProjectFiles) -> None:
+    files.identity_path.write_bytes(b"# mine\r\nPOD_ID=old\r\nGPU_TYPE=A\r\n")
+    write_identity_value(files.identity_path, "POD_ID", "new1")
+    assert files.identity_path.read_bytes() == b"# mine\r\nPOD_ID=new1\r\nGPU_TYPE=A\r\n"
+    assert read_identity(files.identity_path) == {"POD_ID": "new1", "GPU_TYPE": "A"}
+
+
 def test_identity_file_that_others_may_read_is_made_private(files: ProjectFiles) -> None:
     files.identity_path.write_text("RUNPOD_API_KEY=rpa_x\n")
     files.identity_path.chmod(0o644)
