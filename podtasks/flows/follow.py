@@ -100,6 +100,7 @@ class LogView:
         copy_path: the file that gets the same bytes, None for no copy.
         first_byte: of the log, where the view begins; None: where the run does. An earlier one also shows what the
             runs before it still owe, since all runs are in one log; the copy has this run only.
+        patience_s: for how long a pod that runs by the API's word may be out of reach.
     """
 
     def __init__(
@@ -115,7 +116,9 @@ class LogView:
         report: Reporter,
         clock: Clock,
         first_byte: int | None = None,
+        patience_s: float = RECONNECT_LIMIT_S,
     ) -> None:
+        self._patience_s = patience_s
         self._cloud = cloud
         self._pod = pod
         self._login = login
@@ -171,7 +174,7 @@ class LogView:
             goes_on = "the training goes on" if self._outcome is None else "the run has ended"
             self._report.note(f"{error.what} Reconnecting; {goes_on}.")
         self._read_pod()
-        if self._clock.now() - self._outage.since > RECONNECT_LIMIT_S:
+        if self._clock.now() - self._outage.since > self._patience_s:
             raise self._lost_link()
         self._clock.sleep(next(self._outage.pauses))
 
@@ -265,7 +268,7 @@ class LogView:
 
     def _lost_link(self) -> OutcomeUnknownError:
         return OutcomeUnknownError(
-            f"Pod {self._pod.id} runs, but has not answered on SSH for {RECONNECT_LIMIT_S:.0f} s.",
+            f"Pod {self._pod.id} runs, but has not answered on SSH for {self._patience_s:.0f} s.",
             means="It is billed, and stops itself when its run ends.",
             next_step="inv logs tries again; inv stop --now stops the pod",
         )

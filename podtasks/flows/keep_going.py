@@ -43,6 +43,8 @@ FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 300.0
 # Before a log is followed anew.
 FOLLOW_PAUSE_S = 2.0
+# A view that cannot be made again for so long lets others look whether the run lives.
+RECONNECT_PATIENCE_S = 60.0
 # Between two looks at a run that lives but cannot be followed.
 UNFOLLOWED_PAUSE_S = 10.0
 # What is waited for is told once, and then this seldom.
@@ -89,6 +91,7 @@ class Keeper:
         self._notes = WatchNotes(ground.files, ground.cloud.name)
         self._judge = Judge(ground, self._notes, bounds)
         self._view: tuple[Run, LogView] | None = None
+        self._noted = ""
         self.restarts: list[str] = []
 
     def take(self, launched: Launched, chain: Chain) -> Watched:
@@ -146,15 +149,21 @@ class Keeper:
         try:
             outcome = view.follow()
         except OutcomeUnknownError as error:
-            ground.report.note(f"{error.what} Looking closer before anything is done.")
+            self._note_once(f"{error.what} Looking closer before anything is done.")
         except PodtasksError as error:
-            ground.report.note(f"{error.what} The log cannot be followed now.")
+            self._note_once(f"{error.what} The log cannot be followed now.")
         else:
             assert watched.run is not None
             note_end(ground.files, watched.run, outcome, ground.report)
             return outcome
         self._judge.know_pod(watched, view.pod)
         return None
+
+    def _note_once(self, text: str) -> None:
+        """Say why the log cannot be followed, but not the same again and again."""
+        if text != self._noted:
+            self._ground.report.note(text)
+            self._noted = text
 
     def _note_end(self, watched: Watched, decision: Decision, outcome: Outcome) -> None:
         """Remember an end that only the log stream told: without S3, nothing else may tell of it later."""
@@ -181,6 +190,7 @@ class Keeper:
                 ground.report,
                 ground.clock,
                 first_byte=first_byte,
+                patience_s=RECONNECT_PATIENCE_S,
             )
             self._view = (watched.run, view)
         return self._view[1]

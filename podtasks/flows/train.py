@@ -16,7 +16,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import run_copies
 from podtasks.flows.cloud import Cloud
 from podtasks.flows.connect import build_login, connect
-from podtasks.flows.follow import LogView, Outcome
+from podtasks.flows.follow import RECONNECT_LIMIT_S, LogView, Outcome
 from podtasks.flows.launch import PodHeldError, launch_training, launcher_name
 from podtasks.flows.launched import Launched
 from podtasks.flows.pod_programs import PodPrograms
@@ -138,8 +138,9 @@ def make_view(
     clock: Clock,
     *,
     first_byte: int | None = None,
+    patience_s: float = RECONNECT_LIMIT_S,
 ) -> LogView:
-    """Return a view of the run's log, which is also copied to this machine; `first_byte` as LogView has it."""
+    """Return a view of the run's log, which is also copied to this machine; `first_byte`, `patience_s` as LogView."""
     return LogView(
         cloud,
         launched.pod,
@@ -151,6 +152,7 @@ def make_view(
         report=report,
         clock=clock,
         first_byte=first_byte,
+        patience_s=patience_s,
     )
 
 

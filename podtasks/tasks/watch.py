@@ -72,6 +72,8 @@ def _take(project: Project, account: Cloud, record: Any, *, adopt: bool) -> tupl
     from podtasks.flows.watched import from_record
 
     run_id = "" if record is None else str(record.get("run_id"))
+    # A value that is missing here is an error now, not once a pod is lost.
+    project.effective.require_secrets()
     bounds = bounds_of(project.settings, run_id) if adopt else None
     keeper = make_keeper(make_ground(project, account), bounds, lambda _: None)
     return keeper, None if record is None else from_record(record, bounds, None)

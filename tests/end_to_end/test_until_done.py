@@ -172,7 +172,7 @@ def make_second_machine(project: TrainingProject, tmp_path: Path) -> TrainingPro
     return other
 
 
-def test_second_machine_without_s3_keys_takes_over_from_a_laptop_that_died(
+def test_second_machine_without_s3_keys_takes_over_from_one_that_was_closed(
     project: TrainingProject, tmp_path: Path
 ) -> None:
     command = start_until_done(project)
@@ -180,8 +180,9 @@ def test_second_machine_without_s3_keys_takes_over_from_a_laptop_that_died(
     watcher = other.start("watch")
     other.wait_for(lambda: "watching run" in other.said(), "the second machine to watch")
     project.wait_for(lambda: project.pod_processes("follow_log.py")[1:], "both to follow the log")
-    os.killpg(command.pid, signal.SIGKILL)
-    command.wait()
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.wait(timeout=TIMEOUT_S) == 130
+    assert "nobody starts it again until inv watch does" in project.said()
     moment = time.time()
     lose_the_host(project)
     [order] = project.wait_for(lambda: orders_since(project, moment), "a pod to be asked for")

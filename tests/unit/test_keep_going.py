@@ -121,7 +121,8 @@ class Stage:
         assert timeout_s >= 0
         return self.ends.pop(0) if self.ends else None
 
-    def _make_view(self, launched: Launched, *_: object, first_byte: int | None) -> View:
+    def _make_view(self, launched: Launched, *_: object, first_byte: int | None, patience_s: float) -> View:
+        assert patience_s > 0
         self.first_bytes.append(first_byte)
         return View(self, launched.pod)
 

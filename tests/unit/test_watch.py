@@ -109,7 +109,7 @@ def test_loss_that_nobody_makes_good_is_told_with_its_reason(world: World, monke
         told.append((target, event, record))
         return "told"
 
-    monkeypatch.setattr(watch.programs_here, "notify", notify)
+    monkeypatch.setattr("podtasks.doors.programs_here.notify", notify)
     watched = replace(of_record(), record=make_record(script_env={"TOKEN": "VERYSECRET"}))
     tell_loss(make_ground(world), watched, GIVEN_UP)
     assert told == [], "nobody is to be notified"
