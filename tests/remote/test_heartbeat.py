@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.remote.fake_pod import FakePod, as_object, wait_until
+from tests.remote.fake_pod import FakePod, as_object, is_running, wait_until
 
 SLOW = "import time; print('begun'); time.sleep(1000)"
 
@@ -78,6 +78,7 @@ def _is_still(run_dir: str) -> bool:
 
 def test_it_changes_while_the_run_goes_on_and_stays_when_its_supervisor_is_dead(beating: FakePod) -> None:
     answer = beating.launch(SLOW)
+    beating.wait_for_log(b"begun\n")
     first = wait_for_beat(answer["run_dir"], 1)
     later = wait_for_beat(answer["run_dir"], first["beat"] + 3)
     assert abs(later["at"] - time.time()) < 30
@@ -102,12 +103,13 @@ def test_the_status_tells_its_age_for_a_run_without_an_end_only(beating: FakePod
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_heartbeat_that_hangs_holds_up_no_signal(hanging: tuple[FakePod, str], number: int) -> None:
     pod, run_dir = hanging
-    began = time.monotonic()
-    os.kill(supervisor(pod), number)
+    began, pid = time.monotonic(), supervisor(pod)
+    os.kill(pid, number)
     assert pod.wait_for_end(run_dir)["exit_code"] == 143
     assert pod.wait_for_stop() == ["pod stop pod123"]
     # The notes wait 5 s for the thread that hangs only if that hangs with a note.
     assert time.monotonic() - began < 15
+    wait_until(lambda: not is_running(pid), "the end of the supervisor")
     assert pod.log().endswith(b"EXIT_CODE=143\n")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
+from unittest.mock import Mock
 
 import pytest
 
@@ -222,6 +224,33 @@ def test_a_machine_that_stood_still_is_no_stall(silence: ModuleType, monkeypatch
     assert watch.look_if_due() is None
     assert clock.run(watch, 60) == []
     assert clock.run(watch, 1200) == ["stalled"]
+
+
+def test_each_program_has_its_own_time(silence: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, silence)
+    watch = silence.Silence({"stall_minutes": 30}, FakeHeartbeat())
+    watch.begin()
+    assert clock.run(watch, 29 * 60) == []
+    watch.begin()
+    assert clock.run(watch, 29 * 60) == []
+    assert clock.run(watch, 60) == ["stalled"]
+
+
+def test_the_time_begins_with_each_program_that_is_run(silence: ModuleType, tmp_path: Path) -> None:
+    assert silence.__name__ == "silence"
+    training_process = importlib.import_module("training_process")
+    stall, link = Mock(), Mock()
+    stall.next_check_at.return_value = link.next_try_at.return_value = None
+    stall.ends_run.return_value = False
+    link.descriptors.return_value = []
+    reader, writer = os.pipe()
+    end = importlib.import_module("end_request").EndRequest(30)
+    process = training_process.TrainingProcess(str(tmp_path / "log"), link, end, reader, stall)
+    os.close(writer)  # always ready, so that nothing is waited for
+    end.heed_signals = Mock(return_value=False)
+    assert process.run(["true"], dict(os.environ), "/") == 0
+    stall.begin.assert_called_once_with()
+    os.close(reader)
 
 
 def test_where_nobody_looks_at_the_log_nothing_is_said(silence: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
