@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.flows import judge, keep_going
+from podtasks.flows import judge, keep_going, restarter
 from podtasks.flows.follow import Outcome
-from podtasks.flows.keep_going import LAUNCH_TRIES, LONGEST_PAUSE_S, POD_TRIES, Keeper
+from podtasks.flows.keep_going import Keeper
 from podtasks.flows.launch import PodHeldError
 from podtasks.flows.launched import Launched
 from podtasks.flows.relaunch import Ground
+from podtasks.flows.restarter import LAUNCH_TRIES, LONGEST_PAUSE_S, POD_TRIES
 from podtasks.flows.sight import STUCK_S, Sight
 from podtasks.flows.train import NotNeededError
 from podtasks.flows.watched import Watched, from_record
@@ -88,7 +89,7 @@ class Stage:
         self.wall = WALL
         monkeypatch.setattr(judge, "Lookout", self._make_lookout)
         monkeypatch.setattr(keep_going, "make_view", self._make_view)
-        monkeypatch.setattr(keep_going, "relaunch", self._relaunch)
+        monkeypatch.setattr(restarter, "relaunch", self._relaunch)
 
     def keeper(self, bounds: Chain | None = None) -> Keeper:
         ground = Ground(
@@ -333,7 +334,31 @@ def test_watchers_that_look_once_count_failed_launches_together(stage: Stage) ->
     assert len(stage.told) == 1, "it is told once"
 
 
+def test_tries_come_to_an_end_though_nothing_can_be_remembered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", _refuse)
+    stage.sights = [LOST]
+    stage.launches = [NO_CODE] * LAUNCH_TRIES
+    assert isinstance(stage.keeper().keep(of_record()).decision, GiveUp)
+
+
+def test_newer_run_that_finished_gives_the_outcome_and_not_the_one_that_failed_before(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.views = [Outcome(7, "failed")]
+    newer = make_record("run2", ended_at=WALL, exit_code=0, reason="finished")
+    stage.launches = [NotNeededError(newer, is_alive=False)]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert (finish.decision, finish.outcome, finish.watched.run_id) == (Done(0, "finished"), None, "run2")
+
+
 # One look
+
+
+def test_one_look_that_finds_a_newer_run_to_start_again_says_that_it_did_not(stage: Stage) -> None:
+    newer = make_record("run2", ended_at=WALL, exit_code=7, reason="failed", last_step=3)
+    stage.launches = [NotNeededError(newer, is_alive=False)]
+    assert isinstance(look_once(stage, LOST), Wait)
 
 
 def look_once(stage: Stage, seen: Sight) -> object:
@@ -400,10 +425,10 @@ def test_sign_of_life_begins_the_ten_minutes_anew(stage: Stage) -> None:
 
 
 def test_memory_that_cannot_be_written_fails_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    refused: Callable[..., None] = refuse
-    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", refused)
+    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", _refuse)
     stage.launches = [SECOND]
     assert isinstance(look_once(stage, LOST), Relaunch)
+
+
+def _refuse(*_: object) -> None:
+    raise OSError(30, "Read-only file system")
