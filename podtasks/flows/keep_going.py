@@ -180,7 +180,7 @@ class Keeper:
 
     def _tell_end(self, watched: Watched, decision: Done | GiveUp) -> None:
         """Tell whoever is to be notified of an end that nothing on a pod told of, once as far as is known here."""
-        if not isinstance(decision, GiveUp) or not decision.was_lost or self._notes.was_told(watched.run_id):
+        if not isinstance(decision, GiveUp) or not decision.was_lost or self._notes.given_up(watched.run_id):
             return
-        self._notes.note_told(watched.run_id)
+        self._notes.note_given_up(watched.run_id, decision.reason)
         self._on_give_up(watched, decision)

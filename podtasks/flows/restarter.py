@@ -87,8 +87,11 @@ class Restarter:
     def try_once(self, watched: Watched, decision: Relaunch) -> tuple[Watched, Decision]:
         """Start the training again, if that comes about at once; else raise what was in the way.
 
-        One failure too many is a GiveUp.
+        One failure too many is a GiveUp, also for every look after it: each try may cost a pod's start.
         """
+        given_up_before = self._notes.given_up(watched.run_id)
+        if given_up_before:
+            return watched, GiveUp(given_up_before, "inv watch tries again, inv logs shows the run", None, was_lost=True)
         try:
             return self._launch(watched, decision), decision
         except FASTER as error:

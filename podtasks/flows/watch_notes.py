@@ -58,13 +58,13 @@ class WatchNotes:
         """Remember how often it failed."""
         self._write(failed_launches={"run_id": run_id, "value": count})
 
-    def was_told(self, run_id: str) -> bool:
-        """Return whether somebody was told that nobody goes on after this run."""
-        return bool(self._of(run_id, "told"))
+    def given_up(self, run_id: str) -> str:
+        """Return why it was told that nobody goes on after this run, "" where it was not."""
+        return str(self._of(run_id, "given_up") or "")
 
-    def note_told(self, run_id: str) -> None:
-        """Remember that."""
-        self._write(told={"run_id": run_id, "value": True})
+    def note_given_up(self, run_id: str, reason: str) -> None:
+        """Remember that it was told, and why."""
+        self._write(given_up={"run_id": run_id, "value": reason})
 
     def _of(self, run_id: str, name: str) -> object:
         note = self._read().get(name)

@@ -325,13 +325,15 @@ def test_launch_that_fails_again_and_again_is_given_up_and_told(
 
 def test_watchers_that_look_once_count_failed_launches_together(stage: Stage) -> None:
     stage.sights = [LOST] * 3
-    stage.launches = [NO_CODE] * 3
+    stage.launches = [NO_CODE] * 2
     with pytest.raises(CodeError):
         stage.keeper().act_once(of_record())
     for _ in range(2):
         _, decision = stage.keeper().act_once(of_record())
         assert isinstance(decision, GiveUp)
+        assert NO_CODE.what in decision.reason
     assert len(stage.told) == 1, "it is told once"
+    assert len(stage.asked) == LAUNCH_TRIES, "each try may cost a pod's start"
 
 
 def test_tries_come_to_an_end_though_nothing_can_be_remembered(

@@ -66,7 +66,7 @@ def test_notes_are_of_one_account_and_one_run(world: World) -> None:
     notes.note_silence("run1", 5.0)
     notes.note_failed_launches("run1", 2)
     assert (notes.silent_since("run1"), notes.failed_launches("run1")) == (5.0, 2)
-    assert (notes.silent_since("run2"), notes.failed_launches("run2"), notes.was_told("run1")) == (None, 0, False)
+    assert (notes.silent_since("run2"), notes.failed_launches("run2"), notes.given_up("run1")) == (None, 0, "")
     assert WatchNotes(files, "local cloud").silent_since("run1") is None
     notes.note_silence("run1", None)
     assert notes.silent_since("run1") is None and notes.failed_launches("run1") == 2
