@@ -35,7 +35,7 @@ def list_pods(cloud: Cloud, query: Query, now: float) -> dict[str, Any]:
         InputError, SchemaError: a parameter makes no sense.
     """
     window, wanted = parse_window(query, now), query.get("podId")
-    pods = [pod for pod in cloud.pods.values() if wanted in (None, pod.id)]
+    pods = [pod for pod in cloud.pods if wanted in (None, pod.id)]
     charges = {pod.id: _pod_charges(pod, now) for pod in pods}
     records = _records(window, charges, _POD_PARTS, "podId")
     return _answer(window, records, _POD_PARTS, {"podId": wanted}, {"uniquePodCount": _count(records, "podId")})
@@ -63,7 +63,7 @@ def list_all(cloud: Cloud, query: Query, now: float) -> dict[str, Any]:
     """
     window = parse_window(query, now)
     charges = [
-        *(_renamed("pod", part, charge) for pod in cloud.pods.values() for part, charge in _pod_charges(pod, now)),
+        *(_renamed("pod", part, charge) for pod in cloud.pods for part, charge in _pod_charges(pod, now)),
         *(
             _renamed("storage", part, charge)
             for volume in cloud.account.volumes

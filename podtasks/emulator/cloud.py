@@ -6,52 +6,25 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from podtasks.emulator import gpus, meter
+from podtasks.emulator import gpus
 from podtasks.emulator.account import Account, new_id, new_key
+from podtasks.emulator.caller import Caller, find_caller
 from podtasks.emulator.dials import Dials
 from podtasks.emulator.environment import LOOPBACK, pod_environment
-from podtasks.emulator.errors import (
-    ForbiddenError,
-    InputError,
-    PodNotFoundError,
-    SpotResumeError,
-    StopRefusedError,
-)
+from podtasks.emulator.errors import InputError, PodNotFoundError, SpotResumeError, StopRefusedError
 from podtasks.emulator.files import read_json, write_json
 from podtasks.emulator.host import Host
 from podtasks.emulator.layout import Layout
 from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod, PodOrder
+from podtasks.emulator.pod_list import PodList
 from podtasks.emulator.public_ports import choose_port, choose_ports
 from podtasks.emulator.sandbox import Sandbox, is_port_free
 from podtasks.emulator.start_troubles import DIES, StartTroubles
 from podtasks.emulator.stock import Stock
-
-_REMOVED_PODS_KEPT = 200
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who calls: the account (pod_id None) or one pod with its own key."""
-
-    pod_id: str | None
-
-    def require_account(self) -> None:
-        """Refuse a pod-scoped key.
-
-        Raises:
-            ForbiddenError: the caller is a pod.
-        """
-        if self.pod_id is not None:
-            raise ForbiddenError
-
-    def may_touch(self, pod_id: str) -> bool:
-        """Say whether the caller may read, stop and terminate a pod."""
-        return self.pod_id in (None, pod_id)
 
 
 class Cloud:
@@ -70,7 +43,7 @@ class Cloud:
         self.account = Account.from_state(state["account"]) if state else Account.opened_now()
         self.dials = Dials(**state.get("dials", {}))
         self.port: int = state.get("port", 0)
-        self.pods = {item["id"]: Pod.from_state(item) for item in state.get("pods", [])}
+        self.pods = PodList(Pod.from_state(item) for item in state.get("pods", []))
         self.api_url = ""
         self.last_activity = time.monotonic()
         self.host = Host(
@@ -80,7 +53,7 @@ class Cloud:
             disk_made=self._report_gpus,
             changed=self._touched,
         )
-        self.stock = Stock(lambda: self.dials, self.listed)
+        self.stock = Stock(lambda: self.dials, self.pods.listed)
         self.start_troubles = StartTroubles()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -90,10 +63,10 @@ class Cloud:
         self.api_url = f"http://{LOOPBACK}:{port}"
         for volume in self.account.volumes:
             self.layout.network_volume(volume.id)
-        self.layout.sweep(self.listed())
+        self.layout.sweep(self.pods.listed())
         self.save()
-        await self.host.end_strays(self.listed())
-        for pod in self.listed():
+        await self.host.end_strays(self.pods.listed())
+        for pod in self.pods.listed():
             self._take_over(pod)
 
     def save(self) -> None:
@@ -102,40 +75,13 @@ class Cloud:
             "account": self.account.to_state(),
             "dials": vars(self.dials),
             "port": self.port,
-            "pods": [pod.to_state() for pod in self.pods.values()],
+            "pods": [pod.to_state() for pod in self.pods],
         }
         write_json(self.layout.state, state)
 
     def caller(self, key: str) -> Caller | None:
         """Return whom an API key belongs to; a pod's key dies with the pod."""
-        if secrets.compare_digest(key.encode(), self.account.key.encode()):
-            return Caller(None)
-        owners = (pod for pod in self.listed() if secrets.compare_digest(key.encode(), pod.key.encode()))
-        return next((Caller(pod.id) for pod in owners), None)
-
-    def listed(self) -> list[Pod]:
-        """Return the pods that exist, oldest first."""
-        return [pod for pod in self.pods.values() if not pod.is_removed]
-
-    def find_pod(self, pod_id: str) -> Pod | None:
-        """Return the pod with an id, unless it has been removed."""
-        pod = self.pods.get(pod_id)
-        return None if pod is None or pod.is_removed else pod
-
-    def get_pod(self, pod_id: str, verb: str) -> Pod:
-        """Return a pod.
-
-        Args:
-            pod_id: its id.
-            verb: what is wanted of it, for the error's text.
-
-        Raises:
-            PodNotFoundError: there is none.
-        """
-        pod = self.find_pod(pod_id)
-        if pod is None:
-            raise PodNotFoundError(verb)
-        return pod
+        return find_caller(key, self.account, self.pods.listed())
 
     def note_call(self) -> None:
         """Remember that somebody uses the cloud."""
@@ -143,7 +89,7 @@ class Cloud:
 
     def is_busy(self) -> bool:
         """Say whether any pod runs or still has a container."""
-        return any(pod.desired == RUNNING or pod.container is not None for pod in self.listed())
+        return any(pod.desired == RUNNING or pod.container is not None for pod in self.pods.listed())
 
     def create_pod(self, order: PodOrder) -> Pod:
         """Rent a pod; it is RUNNING at once, its container comes later.
@@ -163,7 +109,7 @@ class Cloud:
             gpu_count=order.gpu_count,
             usd_per_hour=order.usd_per_hour,
         )
-        self.pods[pod.id] = pod
+        self.pods.add(pod)
         self._begin(pod, "Rented by User", now)
         return pod
 
@@ -174,7 +120,7 @@ class Cloud:
             PodNotFoundError: there is none.
             StopRefusedError: it has a network volume and the dial forbids that.
         """
-        pod = self.get_pod(pod_id, "stop")
+        pod = self.pods.get(pod_id, "stop")
         if pod.order.network_volume_id and not self.dials.allow_stop_with_network_volume:
             raise StopRefusedError
         if pod.desired == RUNNING:
@@ -190,11 +136,13 @@ class Cloud:
             bid_usd: the new bid per GPU of a spot pod.
 
         Raises:
-            PodNotFoundError: there is none.
+            PodNotFoundError: there is none, or it is being terminated.
             SpotResumeError: a spot pod without a bid.
             ResumeError, MachineError: the host has too little free, or the dial says so.
         """
-        pod = self.get_pod(pod_id, "resume")
+        pod = self.pods.get(pod_id, "resume")
+        if pod.is_terminating:
+            raise PodNotFoundError("resume")
         if pod.is_spot and bid_usd is None:
             raise SpotResumeError
         if pod.desired == RUNNING:
@@ -209,7 +157,7 @@ class Cloud:
         Raises:
             PodNotFoundError: there is none.
         """
-        pod = self.get_pod(pod_id, "terminate")
+        pod = self.pods.get(pod_id, "terminate")
         if pod.is_terminating:
             return
         pod.is_terminating = True
@@ -218,14 +166,14 @@ class Cloud:
 
     def preempt(self, pod_id: str) -> Pod:
         """Take a pod's machine away with the short warning of a spot market."""
-        pod = self.get_pod(pod_id, "preempt")
+        pod = self.pods.get(pod_id, "preempt")
         if pod.desired == RUNNING:
             self._end(pod, "Outbid", self.dials.preempt_grace_s)
         return pod
 
     def kill(self, pod_id: str) -> Pod:
         """Lose a pod's machine: everything in the pod is gone at once, without a signal to catch."""
-        pod = self.get_pod(pod_id, "kill")
+        pod = self.pods.get(pod_id, "kill")
         if pod.desired == RUNNING:
             self._end(pod, "Exited by Runpod", 0.0)
         return pod
@@ -237,7 +185,7 @@ class Cloud:
             PodNotFoundError: there is none.
             InputError: it has no relay.
         """
-        pod = self.get_pod(pod_id, "disturb")
+        pod = self.pods.get(pod_id, "disturb")
         relay = self.host.relay(pod)
         if relay is None:
             raise InputError("the pod has no relay: turn the dial relay before it starts")
@@ -251,10 +199,10 @@ class Cloud:
 
     async def stop_all(self) -> None:
         """Stop every pod and wait until nothing of them runs."""
-        for pod in self.listed():
+        for pod in self.pods.listed():
             if pod.desired == RUNNING:
                 self._end(pod, "Exited by Runpod", self.dials.stop_grace_s)
-        await asyncio.gather(*(self.host.ended(pod) for pod in self.listed()))
+        await asyncio.gather(*(self.host.ended(pod) for pod in self.pods.listed()))
 
     def turn_dials(self, changes: dict[str, Any]) -> Dials:
         """Change dials and keep them over a restart.
@@ -264,29 +212,10 @@ class Cloud:
         """
         self.dials = self.dials.changed(changes)
         if "gpu_util_percent" in changes:
-            for pod in self.listed():
+            for pod in self.pods.listed():
                 self._report_gpus(pod)
         self.save()
         return self.dials
-
-    def spend_usd_per_hour(self) -> float:
-        """Return what the account spends per hour as things are."""
-        volumes = sum(meter.network_volume_usd_per_hour(volume.size_gb) for volume in self.account.volumes)
-        return volumes + sum(meter.spend_usd_per_hour(pod) for pod in self.listed())
-
-    def read_meter(self) -> dict[str, Any]:
-        """Return the bills of all pods, removed ones included, and of the network volumes."""
-        now = time.time()
-        pods = [meter.read_pod(pod, now) for pod in self.pods.values()]
-        volumes = [
-            {
-                "id": volume.id,
-                "usd": meter.network_volume_usd_per_hour(volume.size_gb) * (now - volume.created_at) / 3600,
-            }
-            for volume in self.account.volumes
-        ]
-        total = sum(item["usd"] for item in [*pods, *volumes])
-        return {"now": now, "pods": pods, "network_volumes": volumes, "usd": total}
 
     def _set_gpus(self, pod: Pod, gpu_count: int | None, bid_usd: float | None) -> None:
         count = pod.gpu_count if gpu_count is None else gpu_count
@@ -347,25 +276,17 @@ class Cloud:
         await asyncio.sleep(self.dials.terminated_visible_s)
         pod.removed_at = time.time()
         self.host.forget(pod)
-        self._forget_oldest()
+        self.pods.forget_oldest()
         self._touched()
         await asyncio.to_thread(self.layout.erase_pod, pod)
 
-    def _forget_oldest(self) -> None:
-        removed = [pod for pod in self.pods.values() if pod.is_removed]
-        for pod in removed[:-_REMOVED_PODS_KEPT]:
-            del self.pods[pod.id]
-
     def _new_ports(self, pod: Pod) -> tuple[dict[int, int], int | None]:
-        public_ports = choose_ports(pod.order, self._taken_ports())
+        public_ports = choose_ports(pod.order, self.pods.ports_in_use())
         inner = self._new_port(*public_ports.values()) if self.dials.relay else None
         return public_ports, inner
 
     def _new_port(self, *chosen: int) -> int:
-        return choose_port({*self._taken_ports(), *chosen})
-
-    def _taken_ports(self) -> set[int]:
-        return {port for pod in self.listed() for port in pod.ports_in_use}
+        return choose_port({*self.pods.ports_in_use(), *chosen})
 
     def _environment_of(self, pod: Pod) -> dict[str, str]:
         return pod_environment(pod, api_url=self.api_url, account_public_key=self.account.public_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from podtasks.emulator.faults import Fault
 from podtasks.emulator.gate import Gate, key_of, read_json_object
 from podtasks.emulator.network_trouble import NetworkTrouble
 from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.spending import read_meter, spend_usd_per_hour
 from podtasks.emulator.start_troubles import StartTrouble
 from podtasks.emulator.usage import VolumeUsage
 from podtasks.emulator.views import view_runtime
@@ -77,14 +79,14 @@ class ControlApi:
 
     async def _get_status(self, _request: Request) -> Any:  # noqa: ANN401
         sandbox = self._cloud.host.sandbox
-        pods = self._cloud.listed()
+        pods = self._cloud.pods.listed()
         return {
             "sandbox": sandbox.name,
             "sandbox_note": sandbox.note,
             "ssh_user": sandbox.ssh_user,
             "pods": {pod.id: pod.desired for pod in pods},
             "running": sum(pod.desired == RUNNING for pod in pods),
-            "spend_usd_per_hour": self._cloud.spend_usd_per_hour(),
+            "spend_usd_per_hour": spend_usd_per_hour(self._cloud.account, self._cloud.pods.listed()),
             "network_volumes": {
                 volume.id: str(self._cloud.layout.network_volume(volume.id)) for volume in self._cloud.account.volumes
             },
@@ -124,13 +126,13 @@ class ControlApi:
         return await self._get_starts(request)
 
     async def _get_meter(self, _request: Request) -> Any:  # noqa: ANN401
-        return self._cloud.read_meter()
+        return read_meter(self._cloud.account, self._cloud.pods, time.time())
 
     async def _get_calls(self, request: Request) -> Any:  # noqa: ANN401
         return self._gate.calls.read(_seconds(request.query_params.get("after", "0")))
 
     async def _get_pod(self, request: Request) -> Any:  # noqa: ANN401
-        return self._inside(self._cloud.get_pod(request.path_params["pod_id"], "show"))
+        return self._inside(self._cloud.pods.get(request.path_params["pod_id"], "show"))
 
     async def _post_preempt(self, request: Request) -> Any:  # noqa: ANN401
         return self._inside(self._cloud.preempt(request.path_params["pod_id"]))
@@ -146,7 +148,7 @@ class ControlApi:
         if (await _body(request)).get("pods", "leave") == "stop":
             await self._cloud.stop_all()
         self._shut_down()
-        return {"pods": {pod.id: pod.desired for pod in self._cloud.listed()}}
+        return {"pods": {pod.id: pod.desired for pod in self._cloud.pods.listed()}}
 
     def _inside(self, pod: Pod) -> dict[str, Any]:
         """Return what no client of RunPod sees of a pod, paths and process ids of this machine."""

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from podtasks.emulator.caller import Caller
 from podtasks.emulator.calls import CallLog
-from podtasks.emulator.cloud import Caller, Cloud
+from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.errors import CloudError
 from podtasks.emulator.faults import Fault, FaultQueue
 from podtasks.emulator.pages import gateway_page

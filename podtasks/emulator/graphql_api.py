@@ -26,7 +26,8 @@ from graphql import (
 from graphql.language import StringValueNode, ValueNode
 
 from podtasks.emulator import catalogue
-from podtasks.emulator.cloud import Caller, Cloud
+from podtasks.emulator.caller import Caller
+from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.errors import GENERIC_TEXT, CloudError, ForbiddenError, InputError
 from podtasks.emulator.orders import cpu_order, gpu_order, spot_order
 from podtasks.emulator.views import view_account, view_gpu_type, view_pod
@@ -90,7 +91,7 @@ def _pod(context: _Context, arguments: Arguments) -> Any:  # noqa: ANN401
     pod_id = (arguments.get("input") or {}).get("podId") or ""
     if not context.caller.may_touch(pod_id):
         raise ForbiddenError
-    pod = context.cloud.find_pod(pod_id)
+    pod = context.cloud.pods.find(pod_id)
     return None if pod is None else view_pod(context.cloud, pod)
 
 

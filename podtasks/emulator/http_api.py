@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from podtasks.emulator.cloud import Caller, Cloud
+from podtasks.emulator.caller import Caller
+from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.gate import Gate, errors, read_json_object
 from podtasks.emulator.graphql_api import GraphQLApi
 from podtasks.emulator.rest_api import RestApi

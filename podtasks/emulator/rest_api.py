@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from podtasks.emulator import catalogue
 from podtasks.emulator.bills import list_all, list_pods, list_volumes
-from podtasks.emulator.cloud import Caller, Cloud
+from podtasks.emulator.caller import Caller
+from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.cpu_catalogue import parse_availability, view_cpu
 from podtasks.emulator.errors import ForbiddenError
 from podtasks.emulator.gate import Gate, read_json_object
@@ -98,7 +99,7 @@ class RestApi:
     def _end_pod(self, caller: Caller, pod_id: str, action: str) -> Response:
         if not caller.may_touch(pod_id):
             raise ForbiddenError
-        pod = self._cloud.get_pod(pod_id, action)
+        pod = self._cloud.pods.get(pod_id, action)
         if action == "terminate":
             self._cloud.terminate_pod(pod_id)
             return Response(status_code=204)

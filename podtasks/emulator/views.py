@@ -18,22 +18,23 @@ from podtasks.emulator.cloud import Cloud
 from podtasks.emulator.dials import stock_level
 from podtasks.emulator.environment import LOOPBACK
 from podtasks.emulator.pod import RUNNING, Pod
+from podtasks.emulator.spending import read_meter, spend_usd_per_hour
 from podtasks.emulator.start_troubles import NO_CONTAINER, NO_PORT
 
 
 def view_account(cloud: Cloud) -> dict[str, Any]:
     """Return GraphQL's User."""
-    account, spent = cloud.account, cloud.read_meter()["usd"]
+    account, spent = cloud.account, read_meter(cloud.account, cloud.pods, time.time())["usd"]
     return {
         "id": account.id,
         "email": account.email,
         "pubKey": account.public_key,
         "clientBalance": round(cloud.dials.balance_usd - spent, 6),
-        "currentSpendPerHr": round(cloud.spend_usd_per_hour(), 6),
+        "currentSpendPerHr": round(spend_usd_per_hour(cloud.account, cloud.pods.listed()), 6),
         "spendLimit": 80,
         "minBalance": 0.0,
         "underBalance": spent > cloud.dials.balance_usd,
-        "pods": [view_pod(cloud, pod) for pod in cloud.listed()],
+        "pods": [view_pod(cloud, pod) for pod in cloud.pods.listed()],
         "networkVolumes": [view_network_volume(volume) for volume in account.volumes],
     }
 

@@ -62,6 +62,8 @@ def test_terminate_passes_through_exited_and_then_the_pod_is_gone(
     pod = sdk.get_pod(pod_id)
     assert pod["desiredStatus"] == "EXITED"
     assert pod["lastStatusChange"].startswith("Terminated by User: ")
+    with pytest.raises(QueryError, match="pod not found to resume"):
+        sdk.resume_pod(pod_id, 1)
     wait_for(lambda: sdk.get_pod(pod_id) is None, "the pod is gone")
     assert sdk.get_pods() == []
 
