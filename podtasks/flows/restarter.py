@@ -91,7 +91,7 @@ class Restarter:
         """
         given_up_before = self._notes.given_up(watched.run_id)
         if given_up_before:
-            return watched, GiveUp(given_up_before, "inv watch tries again, inv logs shows the run", None, was_lost=True)
+            return watched, GiveUp(given_up_before, "inv watch, without --once, tries again", None, was_lost=True)
         try:
             return self._launch(watched, decision), decision
         except FASTER as error:
