@@ -7,6 +7,7 @@ takes over a second to import (RunPod facts, section 1). All of that is dealt wi
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import sys
@@ -40,10 +41,22 @@ def import_in_background() -> None:
 
 
 def _import_sdk() -> Any:  # noqa: ANN401  the SDK has no types
-    with _IMPORT_LOCK, _without_cpu_detection():
+    with _IMPORT_LOCK, _without_cpu_detection(), _without_a_log_on_the_terminal():
         import runpod
 
     return runpod
+
+
+@contextlib.contextmanager
+def _without_a_log_on_the_terminal() -> Iterator[None]:
+    """Take back that the SDK's import has every library's log printed (its rp_upload.py calls basicConfig)."""
+    before = list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        for handler in logging.root.handlers[:]:
+            if handler not in before:
+                logging.root.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ SILENCE_LIMIT_S = 30
 KEEP_ALIVE_S = 10
 READ_BYTES = 1 << 16
 CHANNEL_TIMEOUT_S = 30
+# As shells tell of a program that was killed: 128 and SIGKILL.
+KILLED = 137
 # Where no program listens to its log, Python would print paramiko's tracebacks beside our own message.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -125,8 +127,12 @@ class RemoteProcess:
             stdout = self._channel.makefile("rb").read()
             stderr = self._channel.makefile_stderr("rb").read()
             exit_code = self._channel.recv_exit_status()
-        if exit_code < 0:
+            holds = self._channel.get_transport().is_active()
+        if exit_code < 0 and not holds:
             raise _broken("the link closed before the command's exit code came")
+        if exit_code < 0:
+            # RFC 4254, 6.10: a program that a signal ended has no exit status, and paramiko does not read the signal.
+            exit_code = KILLED
         return Output(exit_code, stdout, stderr)
 
     def close(self) -> None:

@@ -34,6 +34,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def format_minutes(minutes: float) -> str:
+    """Return a time that a setting gives in minutes, such as "1 minute" or "0.5 minutes"."""
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 def format_usd(usd: float) -> str:
     """Return US dollars: $12.30, and small amounts with the digits that matter: $0.0042."""
     sign, amount = "-" if usd < 0 else "", abs(usd)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from podtasks.pure.amounts import format_minutes
 from podtasks.pure.budget import describe_end
 from podtasks.pure.gpu_offers import pod_usd_per_hour
 from podtasks.pure.pod import GpuOffer, Pod, PodSpec, PodStatus
@@ -70,7 +71,7 @@ def render_pod(plan: PodPlan) -> str:
         ("pod", _describe_pod(plan)),
         ("image", plan.spec.image),
         ("volume", _describe_volume(plan.spec)),
-        ("ends", f"the pod stops itself after {plan.grace_minutes:g} minutes without a run"),
+        ("ends", f"the pod stops itself after {format_minutes(plan.grace_minutes)} without a run"),
     ]
     return _render_rows(rows)
 

@@ -9,6 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from podtasks.doors.console import write_result
+from podtasks.pure.amounts import format_minutes
 from podtasks.pure.errors import UsageError
 from podtasks.tasks.consent import require_consent
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
@@ -108,7 +109,7 @@ def _start(project: Project, plan: PodPlan, account: Cloud) -> StartedPod:
         return start_pod(plan, account, project.files, project.console, project.clock)
     except KeyboardInterrupt:
         raise Exit(
-            f"\ninterrupted. A pod that was started stops itself within {plan.grace_minutes:g} minutes. "
+            f"\ninterrupted. A pod that was started stops itself within {format_minutes(plan.grace_minutes)}. "
             "inv status says how it stands, inv stop stops it.",
             code=INTERRUPTED,
         ) from None
@@ -131,6 +132,6 @@ def _describe_end(started: StartedPod, plan: PodPlan) -> str:
     if started.hours_left is not None:
         return f"the pod was kept: it stops itself in {started.hours_left:.1f} h. inv stop stops it now."
     return (
-        f"the pod stops itself in {plan.grace_minutes:g} minutes unless a training is launched: inv train. "
+        f"the pod stops itself in {format_minutes(plan.grace_minutes)} unless a training is launched: inv train. "
         "inv ssh opens a shell, inv start again gives it more time, inv stop stops it now."
     )

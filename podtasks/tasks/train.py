@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from podtasks.pure.amounts import format_minutes
 from podtasks.pure.errors import OutcomeUnknownError, UsageError
 from podtasks.tasks.consent import require_consent
 from podtasks.tasks.entry import INTERRUPTED, Project, open_project, task
@@ -153,7 +154,8 @@ def _launch(project: Project, plan: Plan, account: Cloud) -> Launched:
     except KeyboardInterrupt:
         raise Exit(
             f"\ninterrupted while launching. A pod without a training stops itself within "
-            f"{plan.grace_minutes:g} minutes. inv status says how it stands, inv stop stops it, inv train goes on.",
+            f"{format_minutes(plan.grace_minutes)}. inv status says how it stands, inv stop stops it, inv train "
+            "goes on.",
             code=INTERRUPTED,
         ) from None
 

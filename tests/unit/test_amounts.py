@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from podtasks.pure.amounts import format_about, format_bytes, format_count, format_duration, format_files, format_usd
+from podtasks.pure.amounts import (
+    format_about,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_files,
+    format_minutes,
+    format_usd,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +89,10 @@ def test_one_file_is_one_file() -> None:
 )
 def test_about_is_not_said_of_less_than_a_cent(usd: float, text: str) -> None:
     assert format_about(usd) == text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"), [(1, "1 minute"), (1.0, "1 minute"), (15, "15 minutes"), (0.5, "0.5 minutes")]
+)
+def test_minutes_of_a_setting(minutes: float, text: str) -> None:
+    assert format_minutes(minutes) == text
