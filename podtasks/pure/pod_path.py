@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+SURROGATE = re.compile("[\ud800-\udfff]")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -21,6 +22,8 @@ def path_problem(path: str) -> str | None:
         return "must not be empty"
     if has_control_characters(path):
         return "must not hold control characters"
+    if SURROGATE.search(path):
+        return "must not hold half characters (single surrogates), which no file's name can"
     if ".." in path.split("/"):
         # normpath would be wrong here: `checkpoints/..` is not the clone where checkpoints is a link.
         return "must not climb with .."

@@ -31,7 +31,7 @@ from podtasks.pure.settings_sources import (
 __all__ = ["Effective", "Identity", "Settings", "load_settings"]
 
 ADDRESS = re.compile(r"https?://[^\s'\"]+")
-HIDDEN_KEYS = frozenset({"env", "repository", "notify"})  # whose values may hold something secret
+HIDDEN_KEYS = frozenset({"env", "repository", "notify", "secrets"})  # whose values may hold something secret
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 MISSING = "missing"
 Model = TypeVar("Model", bound=BaseModel)
@@ -127,12 +127,17 @@ def _build(
         return model.model_validate(values), set()
     except ValidationError as error:
         names = {key.lower(): key for key in keys}
-        quotable = {key: key in SETTING_KEYS and key not in HIDDEN_KEYS for key in keys}
+        quotable = {key: key in SETTING_KEYS and key not in HIDDEN_KEYS and not _is_own(key, chosen) for key in keys}
         found = describe_problems(error, quotable)
     problems.extend(f"{_label(names[key], path, chosen)}: {text}" for key, path, text in found)
     bad = {key for key, _, _ in found}
     good = model.model_validate({key: value for key, value in values.items() if key not in bad})
     return good, {names[key] for key in bad}
+
+
+def _is_own(key: str, chosen: Mapping[str, Choice]) -> bool:
+    """Return whether a setting's value is from a line among keys, into which a key may have slipped."""
+    return key in chosen and chosen[key].source == f"{IDENTITY_FILE} GPU_TYPE"
 
 
 def _label(key: str, path: str, chosen: Mapping[str, Choice]) -> str:
