@@ -38,7 +38,12 @@ def campaign(_: Context, seeds: int = 0, seed: int = 1, jobs: int = 4, report: s
 
     The same seed is the same faults at the same moments.
     """
-    words = [f"--seed={seed}", f"--jobs={jobs}", *([f"--seeds={seeds}"] * bool(seeds)), *([f"--report={report}"] * bool(report))]
+    words = [
+        f"--seed={seed}",
+        f"--jobs={jobs}",
+        *([f"--seeds={seeds}"] * bool(seeds)),
+        *([f"--report={report}"] * bool(report)),
+    ]
     replace_by("tests.campaign.runner", *words)
 
 

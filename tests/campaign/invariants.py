@@ -65,7 +65,9 @@ def check_bills(observed: Observed) -> list[Violation]:
     alone_s = observed.grace_s + observed.boot_s + slack_s
     found = []
     for bill in observed.bills:
-        idle = without([Span(bill.start, bill.end)], [Span(t.start, t.end) for t in observed.trainings if t.pod == bill.pod])
+        idle = without(
+            [Span(bill.start, bill.end)], [Span(t.start, t.end) for t in observed.trainings if t.pod == bill.pod]
+        )
         found += _too_long(bill, idle, LAUNCHES * observed.grace_s + observed.boot_s + slack_s, "")
         working = [Span(c.began, observed.ended if c.ended is None else c.ended) for c in observed.commands]
         found += _too_long(bill, without(idle, working), alone_s, " and without a command")

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.campaign.report import Result
-from tests.campaign.runner import Campaign, hear_signals
+from tests.campaign.runner import Campaign, hear_signals, tell_briefly
 from tests.end_to_end.project import ROOT
 
 WITHIN = 50
@@ -51,7 +52,13 @@ MUTANTS = (
         "the guard never ends the grace time",
         1,
         1,
-        (Edit("remote/guard_end.py", "    def on_grace(self) -> None:\n", "    def on_grace(self) -> None:\n        return\n"),),
+        (
+            Edit(
+                "remote/guard_end.py",
+                "    def on_grace(self) -> None:\n",
+                "    def on_grace(self) -> None:\n        return\n",
+            ),
+        ),
     ),
     Mutant(
         "the guard does not see that the supervisor was killed",
@@ -72,8 +79,8 @@ MUTANTS = (
         (
             Edit(
                 "remote/guard.py",
-                "if self.lease is not None or self.stopping is not None:\n            return self.refusal()\n        token",
-                "if self.stopping is not None:\n            return self.refusal()\n        token",
+                "        if self.lease is not None or self.stopping is not None:\n            return self.refusal()\n",
+                "        if self.stopping is not None:\n            return self.refusal()\n",
             ),
             Edit("remote/train_session.py", "    pid = supervisor_pid()\n    if", "    return\n    if"),
             Edit("remote/train_session.py", 'NAME = "train"\n', 'NAME = f"train-{os.getpid()}"\n'),
@@ -144,16 +151,21 @@ def make(mutant: Mutant, folder: Path) -> Path:
         path = folder / edit.path
         text = path.read_text()
         if text.count(edit.old) != 1:
-            raise AssertionError(f"mend the mutant {mutant.name!r}: {edit.path} has {edit.old!r} {text.count(edit.old)} times")
+            raise AssertionError(
+                f"mend the mutant {mutant.name!r}: {edit.path} has {edit.old!r} {text.count(edit.old)} times"
+            )
         path.write_text(text.replace(edit.old, edit.new))
     return folder
 
 
-def hunt(mutant: Mutant, seeds: Iterable[int], jobs: int) -> Result | None:
+def hunt(
+    mutant: Mutant, seeds: Iterable[int], jobs: int, told: Callable[[Result], None] = lambda _: None
+) -> Result | None:
     """Play seeds with a mutant until its invariant is violated; return that seed's result, None when none did."""
-    with tempfile.TemporaryDirectory(prefix="podtasks-mutant-") as folder:
+    with tempfile.TemporaryDirectory(prefix="campaign-mutant-") as folder:
         code = make(mutant, Path(folder))
-        results = Campaign(seeds, jobs=jobs, code=code, is_over=lambda result: is_caught(mutant, result)).run()
+        over = functools.partial(is_caught, mutant)
+        results = Campaign(seeds, jobs=jobs, code=code, told=told, is_over=over).run()
     return next((result for result in results if is_caught(mutant, result)), None)
 
 
@@ -169,7 +181,7 @@ def main(names: Sequence[str]) -> int:
     for mutant in MUTANTS:
         if names and not any(name in mutant.name for name in names):
             continue
-        result = hunt(mutant, range(1, WITHIN + 1), 4)
+        result = hunt(mutant, range(1, WITHIN + 1), 4, tell_briefly)
         escaped += result is None
         told = "ESCAPED" if result is None else f"caught in seed {result.plan.seed}"
         print(f"{mutant.name}: {told}", flush=True)

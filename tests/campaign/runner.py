@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.campaign import pipeline, report
 from tests.campaign.command_server import Command
-from tests.campaign.invariants import Violation, check
+from tests.campaign.invariants import SLACK_S, Violation, check
 from tests.campaign.moments import Clockwork
 from tests.campaign.observed import Billed, CommandSeen, Moment, Observed, Printed
 from tests.campaign.report import Result, Struck
@@ -31,10 +31,14 @@ BILLED_PERIOD_S = 0.15
 TRY_AGAIN_S = 0.1
 # Bounds failure only.
 COMMAND_TIMEOUT_S = 150.0
-STOP_TIMEOUT_S = 45.0
+CALM_TIMEOUT_S = 90.0
 RERUNS = 8
 # After so many seeds a world is made anew, so that nothing grows without end.
 SEEDS_PER_WORLD = 40
+
+
+class Abandoned(Exception):
+    """The campaign is over before this seed was."""
 
 
 class Play:
@@ -44,9 +48,11 @@ class Play:
         world: where.
         plan: what happens.
         strikes: all kinds, by name.
+        over: set once nobody wants to know any more.
     """
 
-    def __init__(self, world: World, plan: Plan, strikes: dict[str, Strike]) -> None:
+    def __init__(self, world: World, plan: Plan, strikes: dict[str, Strike], over: threading.Event) -> None:
+        self._over = over
         self.world = world
         self.plan = plan
         self.strikes = strikes
@@ -58,7 +64,7 @@ class Play:
         self._missed: dict[PlannedStrike, tuple[float, str]] = {}
 
     def run(self) -> Result:
-        """Play the seed and return what came of it."""
+        """Play the seed and return what came of it. Raises Abandoned."""
         started = time.monotonic()
         self.world.begin(self.plan)
         for line in self.plan.lines():
@@ -88,26 +94,35 @@ class Play:
         self._wait_until_stopped()
         return observe(self, final_code)
 
+    def _patience_s(self) -> float:
+        """Return after how many seconds without a command or a training a pod that is still billed is a violation."""
+        observer = self.world.observer
+        return self.plan.grace_s + self.plan.boot_s + self.excused_s + SLACK_S + 3 * observer.lag_s + 2.0
+
     # Commands that are struck
 
     def _run_struck(self, attempt: int) -> None:
         command = self.world.start(*(["--until-done"] if self.plan.until_done else []))
         clockwork = Clockwork(self.world, command)
-        deadline = time.monotonic() + COMMAND_TIMEOUT_S
-        while time.monotonic() < deadline:
+        busy_until = time.monotonic()
+        deadline = busy_until + COMMAND_TIMEOUT_S
+        while time.monotonic() < min(deadline, busy_until + self._patience_s()):
             self._strike_due(attempt, clockwork)
             self._undo_due()
-            if all(each.poll() is not None for each in self.world.commands) and self._may_go_on():
+            if self._is_busy():
+                busy_until = time.monotonic()
+            elif not self.plan.waits or not self.world.is_billed():
                 break
-            time.sleep(TICK_S)
+            else:
+                time.sleep(BILLED_PERIOD_S)
+            self._pause()
         self._note_ends()
 
-    def _may_go_on(self) -> bool:
-        """Return whether the next command may come, now that all have ended."""
-        if not self.plan.waits:
+    def _is_busy(self) -> bool:
+        """Return whether a command runs; or, where the next one waits for the pod's end, a training."""
+        if any(command.poll() is None for command in self.world.commands):
             return True
-        time.sleep(BILLED_PERIOD_S)
-        return not self.world.is_billed()
+        return self.plan.waits and self.world.observer.is_training()
 
     def _strike_due(self, attempt: int, clockwork: Clockwork) -> None:
         for planned in list(self._pending):
@@ -160,22 +175,24 @@ class Play:
             return code
         for _ in range(RERUNS):
             command = self.world.start()
-            with contextlib.suppress(TimeoutError):
-                command.wait(COMMAND_TIMEOUT_S)
-            self._note_ends()
+            self._wait_for_commands()
             code = command.poll()
-            if code == 0:
+            if code in (0, None):
                 break
         return code
 
     def _wait_for_commands(self) -> None:
-        for command in self.world.commands:
-            with contextlib.suppress(TimeoutError):
-                command.wait(COMMAND_TIMEOUT_S)
+        deadline = time.monotonic() + CALM_TIMEOUT_S
+        while any(command.poll() is None for command in self.world.commands) and time.monotonic() < deadline:
+            self._pause()
         self._note_ends()
 
+    def _pause(self) -> None:
+        if self._over.wait(TICK_S):
+            raise Abandoned
+
     def _wait_until_stopped(self) -> None:
-        if not self.world.wait_for(self.world.is_idle, STOP_TIMEOUT_S + self.excused_s):
+        if not self.world.wait_for(self.world.is_idle, self._patience_s()):
             self.world.note("a pod still runs")
 
     # The timeline
@@ -234,9 +251,7 @@ def observe(play: Play, final_code: int | None) -> Observed:
 def see(command: Command, is_excused: bool) -> CommandSeen:
     """Return a command as it was seen."""
     text = command.stderr().decode(errors="replace")
-    return CommandSeen(
-        command.words, command.began, command.ended, command.poll(), command.stdout(), text, is_excused
-    )
+    return CommandSeen(command.words, command.began, command.ended, command.poll(), command.stdout(), text, is_excused)
 
 
 def read_bills(world: World, ended: float) -> tuple[Billed, ...]:
@@ -304,8 +319,8 @@ class Campaign:
         jobs: int = 1,
         strikes: Sequence[Strike] = ALL,
         code: Path = ROOT,
-        told: Callable[[Result], None] = lambda result: None,
-        is_over: Callable[[Result], bool] = lambda result: False,
+        told: Callable[[Result], None] = lambda _: None,
+        is_over: Callable[[Result], bool] = lambda _: False,
     ) -> None:
         self._seeds: queue.SimpleQueue[int] = queue.SimpleQueue()
         for seed in seeds:
@@ -340,7 +355,7 @@ class Campaign:
     def _work(self) -> None:
         try:
             while not self._over.is_set() and not self._seeds.empty():
-                with tempfile.TemporaryDirectory(prefix="podtasks-", ignore_cleanup_errors=True) as folder:
+                with tempfile.TemporaryDirectory(prefix="campaign-", ignore_cleanup_errors=True) as folder:
                     self._play_in(Path(folder))
         except BaseException as failure:
             self._failures.append(failure)
@@ -357,7 +372,9 @@ class Campaign:
                     seed = self._seeds.get_nowait()
                 except queue.Empty:
                     return
-                self._take(Play(world, make_plan(seed, self._strikes, can_until_done=False), by_kind).run())
+                plan = make_plan(seed, self._strikes, can_until_done=False)
+                with contextlib.suppress(Abandoned):
+                    self._take(Play(world, plan, by_kind, self._over).run())
 
     def _take(self, result: Result) -> None:
         with self._lock:
@@ -374,7 +391,7 @@ def main(words: Sequence[str] | None = None) -> int:
     is_one = options.seeds is None
     seeds = range(options.seed, options.seed + (options.seeds or 1))
     began = time.monotonic()
-    results = Campaign(seeds, jobs=options.jobs, told=_tell_all if is_one else _tell_briefly).run()
+    results = Campaign(seeds, jobs=options.jobs, told=_tell_all if is_one else tell_briefly).run()
     seconds = time.monotonic() - began
     print(report.as_text(results, seconds))
     if options.report:
@@ -397,7 +414,8 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _tell_briefly(result: Result) -> None:
+def tell_briefly(result: Result) -> None:
+    """Print how a seed went, in a line and one more for each violation."""
     struck = ", ".join(each.kind for each in result.struck if each.has_hit) or "nothing"
     outcome = f"{len(result.violations)} VIOLATIONS" if result.violations else "ok"
     print(f"seed {result.plan.seed}: {outcome}, {result.seconds:.1f} s, struck: {struck}", flush=True)

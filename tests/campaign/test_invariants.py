@@ -136,7 +136,10 @@ def test_lost_repeated_and_altered_lines_are_seen(changes: dict[str, object], to
 @pytest.mark.parametrize(
     "changes",
     [
-        {"log": CUT.replace(b"<a0-0123ab 1> step 1\n", b"<a0-01") + RUN, "printed": (Printed("a0-0123ab", 1, False), *seen().printed[1:])},
+        {
+            "log": CUT.replace(b"<a0-0123ab 1> step 1\n", b"<a0-01") + RUN,
+            "printed": (Printed("a0-0123ab", 1, False), *seen().printed[1:]),
+        },
         {"commands": (command(stdout=RUN[:-20], is_excused=True),)},
         {"commands": (command(-9, stdout=RUN[:30]),)},
         {"commands": (command(126, stdout=CUT, stderr=FAILED), command())},

@@ -45,7 +45,9 @@ class UsersFiles:
         found = []
         for path in self._all_files():
             data = _read(path)
-            found += [f"{name} in {path.relative_to(self._project)}" for name, value in secrets.items() if value in data]
+            found += [
+                f"{name} in {path.relative_to(self._project)}" for name, value in secrets.items() if value in data
+            ]
         return tuple(found)
 
     def _all_files(self) -> Iterator[Path]:
