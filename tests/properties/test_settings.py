@@ -193,7 +193,9 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(
 def test_a_key_that_is_no_setting_is_never_taken(mapping: dict[str, Any], key: object, value: object) -> None:
     if key in Settings.model_fields:
         return
-    whole: dict[object, object] = {**mapping, key: value}
+    whole: dict[object, object] = {}
+    whole.update(mapping)
+    whole[key] = value
     try:
         load(whole)
     except SettingsError as error:
