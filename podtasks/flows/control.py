@@ -15,15 +15,13 @@ from podtasks.flows.end_marks import mark_ended, note_end
 from podtasks.flows.launched import Launched
 from podtasks.flows.own_pods import find_pod, pick_pod
 from podtasks.flows.pod_programs import PodPrograms
-from podtasks.flows.stopping import confirm_stopped, stop_pod
+from podtasks.flows.stopping import SELF_STOP_S, confirm_stopped, stop_pod
 from podtasks.pure.errors import PodtasksError, PodTimeoutError, RemoteRefusedError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import parse_run
 
 # What follows a training's end: its last words in log and record, and a notification (12 s at most).
 END_MARGIN_S = 30.0
-# A pod whose run has ended stops itself, or deletes itself where the run says so.
-SELF_STOP_S = 6.0
 
 
 @dataclass(frozen=True)

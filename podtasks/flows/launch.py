@@ -192,5 +192,5 @@ def _start_training(
     for text in answer.get("notes") or []:
         report.note(str(text))
     report.step(f"run {launch.run_id} started in tmux session train")
-    asked = {"when_done": launch.when_done, "output_dir": launch.output_dir}
+    asked = {"when_done": launch.when_done, "output_dir": launch.output_dir, "keep_failed_s": launch.keep_failed_s}
     return parse_run({**answer, **asked, "checkpoint": checkpoint and {"path": checkpoint.path}})

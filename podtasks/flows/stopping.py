@@ -10,6 +10,8 @@ from podtasks.pure.pod import Pod, PodStatus
 
 # The guard gives followers up to 5 s, and its stop call takes a moment.
 STOP_WAIT_S = 20.0
+# A pod whose run has ended stops itself, or deletes itself where the run says so.
+SELF_STOP_S = 6.0
 
 
 def stop_pod(cloud: Cloud, pod: Pod, report: Reporter) -> None:

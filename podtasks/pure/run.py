@@ -152,7 +152,9 @@ def build_run_request(launch: Launch, pod: Pod, checkpoint: Checkpoint | None, t
 class Run:
     """A run that was launched: enough to follow it, and to say what becomes of its pod and its outputs.
 
-    `checkpoint` is the path of the one it began from, None for a fresh start.
+    Args:
+        checkpoint: the path of the one it began from, None for a fresh start.
+        keep_failed_s: how long its pod is kept for a look when it fails.
     """
 
     run_id: str
@@ -162,6 +164,7 @@ class Run:
     when_done: str
     output_dir: str
     checkpoint: str | None = field(default=None, compare=False)
+    keep_failed_s: float = field(default=0.0, compare=False)
 
 
 def parse_run(answer: Mapping[str, Any]) -> Run:
@@ -173,7 +176,9 @@ def parse_run(answer: Mapping[str, Any]) -> Run:
     try:
         run_id, run_dir, log, log_start, when_done, output_dir = (answer[name] for name in names)
         checkpoint = (answer.get("checkpoint") or {}).get("path")
-        run = Run(str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir), checkpoint)
+        kept_s = float(answer.get("keep_failed_s") or 0)
+        texts = (str(run_id), str(run_dir), str(log), int(log_start), str(when_done), str(output_dir))
+        run = Run(*texts, checkpoint, kept_s)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _senseless_record(answer.get("run_id")) from error
     # It becomes the name of a folder here.

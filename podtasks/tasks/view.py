@@ -38,13 +38,20 @@ def watch_run(project: Project, account: Cloud, launched: Launched) -> Outcome:
 
 def tell_pod_end(project: Project, account: Cloud, launched: Launched, outcome: Outcome) -> None:
     """Say what became of the pod after its run, and where the outputs are."""
-    from podtasks.flows.stopping import confirm_stopped
+    from podtasks.flows.stopping import SELF_STOP_S, STOP_WAIT_S, confirm_stopped
+    from podtasks.pure.amounts import format_duration
 
     pod, run, console = launched.pod, launched.run, project.console
+    may_be_kept = run.keep_failed_s > 0 and outcome.exit_code != 0
     if run.when_done == "keep":
         console.note(f"pod {pod.id} is kept and billed at ${pod.usd_per_hour:.2f}/h: inv stop")
-    elif confirm_stopped(account, pod, project.clock):
+    elif confirm_stopped(account, pod, project.clock, timeout_s=SELF_STOP_S if may_be_kept else STOP_WAIT_S):
         console.step(f"pod {pod.id} has stopped{_where_outputs_are(outcome, run.output_dir)}")
+    elif may_be_kept:
+        console.note(
+            f"pod {pod.id} is kept for a look, as on_failure asks, and billed at ${pod.usd_per_hour:.2f}/h: it stops "
+            f"itself after {format_duration(run.keep_failed_s)}. inv ssh looks into it, inv stop ends it"
+        )
     else:
         console.note(f"pod {pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now")
     if account.volume_folder is not None and not outcome.never_trained:

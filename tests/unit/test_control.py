@@ -12,9 +12,9 @@ from invoke.exceptions import Exit
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.doors.ssh import Output
 from podtasks.flows import end_marks
-from podtasks.flows.control import SELF_STOP_S, Ending, PodReport, find_run, is_running, read_status, stop, terminate
+from podtasks.flows.control import Ending, PodReport, find_run, is_running, read_status, stop, terminate
 from podtasks.flows.launched import Launched
-from podtasks.flows.stopping import STOP_WAIT_S
+from podtasks.flows.stopping import SELF_STOP_S, STOP_WAIT_S
 from podtasks.pure.errors import ApiUnreachableError, PodTimeoutError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run import Run

@@ -17,13 +17,15 @@ from podtasks.tasks.view import tell_pod_end
 from tests.unit.fakes import STOPPED, World, make_pod
 
 
-def told(world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> list[str]:
-    monkeypatch.setattr(stopping, "confirm_stopped", lambda *_: True)
+def told(
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, *, stops: bool = True, kept_s: float = 0.0
+) -> list[str]:
+    monkeypatch.setattr(stopping, "confirm_stopped", lambda *_, **__: stops)
     project: Any = SimpleNamespace(console=world.report, clock=world.clock)
-    run = SimpleNamespace(when_done="stop", output_dir="/workspace/out")
+    run = SimpleNamespace(when_done="stop", output_dir="/workspace/out", keep_failed_s=kept_s)
     launched: Any = SimpleNamespace(pod=make_pod(), run=run)
     tell_pod_end(project, replace(world.cloud(), volume_folder=None), launched, outcome)
-    return world.report.steps
+    return world.report.steps + world.report.notes
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,22 @@ def test_outputs_are_spoken_of_only_where_there_can_be_any(
     world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, line: str
 ) -> None:
     assert told(world, monkeypatch, outcome) == [line]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kept_s", "says"),
+    [
+        (Outcome(1, "failed"), 1800.0, "is kept for a look, as on_failure asks, and billed at $0.69/h: it stops"),
+        (Outcome(1, "failed"), 0.0, "has not stopped yet, and keeps trying"),
+        (Outcome(0, "finished"), 1800.0, "has not stopped yet, and keeps trying"),
+    ],
+)
+def test_a_failed_pod_that_is_kept_is_told_as_that(
+    world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, kept_s: float, says: str
+) -> None:
+    (line,) = told(world, monkeypatch, outcome, stops=False, kept_s=kept_s)
+
+    assert says in line
 
 
 def test_follow_knows_when_nothing_was_trained() -> None:

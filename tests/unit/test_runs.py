@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,8 @@ def test_last_run_of_a_silent_volume_is_what_is_known_here(
 def test_run_lost_with_a_pod_that_was_deleted_from_here_is_told_as_ended_by_the_user(
     world: World, files: ProjectFiles, volume: FakeReader
 ) -> None:
-    lost = {"ended_at": 2e9, "exit_code": None, "reason": "pod lost", "failure": {"kind": "pod_lost", "title": "x"}}
+    failure = {"kind": "pod_lost", "title": "x"}
+    lost: dict[str, Any] = {"ended_at": 2e9, "exit_code": None, "reason": "pod lost", "failure": failure}
     volume.add_run(IDS[4], newest=True, pod={"id": "pod1"}, **lost)
     world.api.on("list_pods", [])
     cloud = replace(world.cloud(), s3_keys=KEYS, data_center="EU-RO-1")
