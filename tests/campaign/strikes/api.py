@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ANY = "*"
 CREATE = "podFindAndDeployOnDemand"
 RESUME = "podResume"
+POD = "pod"
 # The client tries six times before it gives up, with 15 s of pauses in all.
 _TRIES = 6
 _FAULTS_LOCK = threading.Lock()
@@ -61,7 +62,7 @@ def resumed_and_timed_out(world: World, source: random.Random) -> Effect:
 
 def dropped(world: World, source: random.Random) -> Effect:
     """What was asked is done, and the connection breaks off in the middle of the answer."""
-    return _order(world, source, source.choice((ANY, CREATE, RESUME)), "drop", times=source.randint(1, 2))
+    return _order(world, source, source.choice((ANY, _call_to_come(world))), "drop", times=source.randint(1, 2))
 
 
 def silence(world: World, source: random.Random) -> Effect:
@@ -76,12 +77,12 @@ def long_silence(world: World, source: random.Random) -> Effect:
 
 def malformed_json(world: World, source: random.Random) -> Effect:
     """What was asked is done; its answer is cut in half."""
-    return _order(world, source, source.choice((ANY, ANY, CREATE, RESUME)), "malformed_json")
+    return _order(world, source, source.choice((ANY, _call_to_come(world))), "malformed_json")
 
 
 def null_pod(world: World, source: random.Random) -> Effect:
     """One answer says null where there is a pod."""
-    return _order(world, source, source.choice(("pod", "pod", CREATE, RESUME)), "null")
+    return _order(world, source, _call_to_come(world), "null")
 
 
 def unauthorized(world: World, source: random.Random) -> Effect:
@@ -169,16 +170,21 @@ def _order(
     ends_command: bool = False,
     **more: object,
 ) -> Effect:
-    """Order a fault; while the log is followed, half the time also break its link, so that the API is asked."""
-    is_provoked = source.random() < 0.5
+    """Order a fault for calls to come.
+
+    While the log is followed, the client asks the API nothing. So that the fault need not wait for the pod's own call
+    at the end, the log's link is broken as well: half the time, and always where the client's next look at the pod is
+    meant.
+    """
+    is_provoked = source.random() < 0.5 or operation == POD
     fault = {"operation": operation, "kind": kind, "times": times, **more}
-    readers = processes(world, "follow_log.py") if is_provoked and operation in (ANY, "pod") else []
+    readers = processes(world, "follow_log.py") if is_provoked and operation in (ANY, POD) else []
     control(world, "POST", "faults", fault)
     send(readers, signal.SIGKILL)
     what = f"{fault}" + (", and the link broken, so that the API is asked" if readers else "")
     return Effect(
         what,
-        undo=lambda: withdraw(world, operation, kind),
+        undo=lambda: withdraw(world, operation, kind, times),
         undo_after_s=30.0,
         ends_command=ends_command or times >= _TRIES,
         excused_s=_excuse_s(times, more),
@@ -191,15 +197,23 @@ def _excuse_s(times: int, more: dict[str, Any]) -> float:
     return 2.0**rounds + min(float(more.get("seconds") or 0), 30.0)
 
 
-def withdraw(world: World, operation: str, kind: str) -> None:
-    """Drop the faults of this kind that have struck nothing; others stay."""
+def withdraw(world: World, operation: str, kind: str, times: int) -> None:
+    """Drop the faults of this kind that have struck nothing, and note how many have; others stay."""
     with _FAULTS_LOCK:
         pending = control_surely(world, "GET", "faults")
         left = [fault for fault in pending if (fault["operation"], fault["kind"]) != (operation, kind)]
+        unused = sum(fault["times"] for fault in pending if fault not in left)
+        world.note(f"{kind} of {operation}: {max(0, times - unused)} calls struck")
         if len(left) < len(pending):
             control(world, "DELETE", "faults")
             for fault in left:
                 control(world, "POST", "faults", fault)
+
+
+def _call_to_come(world: World) -> str:
+    """Return which call the client makes next of those that matter: to create, resume or look at the pod."""
+    pods = list_pods(world)
+    return POD if "RUNNING" in pods.values() else RESUME if pods else CREATE
 
 
 def _any_pod(world: World) -> str:

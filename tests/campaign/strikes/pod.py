@@ -154,7 +154,7 @@ def fail_to_stop(world: World, source: random.Random) -> Effect:
 
     def undo() -> None:
         for operation in _STOP_CALLS:
-            withdraw(world, operation, kind)
+            withdraw(world, operation, kind, _OFTEN)
 
     # The pod tries again after 1, 2, 4 ... s: at most as long again as the trouble lasted, and a round of calls.
     return Effect(

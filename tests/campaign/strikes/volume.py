@@ -55,13 +55,14 @@ def fill_at_log(world: World, source: random.Random) -> Effect:
     """The volume becomes full in the middle of the log's next lines.
 
     A file's last page has room even on a full disk. So the log gets a line of its own first, whose end leaves only
-    some bytes of that page, drawn from 0 to 150.
+    some bytes of that page, drawn from 0 to 150. The training stands still meanwhile.
     """
     seconds, left = source.uniform(0.3, 4.0), source.randrange(150)
     log = volume(world) / "logs/current.log"
-    if not log.is_file():
-        raise Missed("no log yet")
-    writers = send(processes(world, "scripts/train.py"), signal.SIGSTOP)
+    # No line of ours may come behind the run's last one: nobody would show it.
+    writers = send(require_processes(world, "scripts/train.py"), signal.SIGSTOP)
+    if not writers:
+        raise Missed("the training has just ended")
     try:
         world.fill_volume()
         left = _pad(log, left)
@@ -405,5 +406,5 @@ STRIKES = (
     _strike("half_fetched", half_fetched),
     _strike("leave_git_lock", leave_git_lock),
     _strike("leave_local_lock", leave_local_lock, moments=_EARLY),
-    _strike("leave_lease", leave_lease, moments=_EARLY),
+    _strike("leave_lease", leave_lease, moments=("call", "time")),
 )
