@@ -206,13 +206,16 @@ def _launch_on(
 
 
 def _stop_unless_held(cloud: Cloud, shell: ssh.PodShell, pod: Pod, root: Path, report: Reporter) -> str:
-    """Stop a pod that this command started, unless another launch works on it; return what became of it."""
+    """Stop a pod that this command started, unless a run or another launch is on it; return what became of it.
+
+    The API may have called a pod stopped that was not; and a run has the name of whoever launched it from here.
+    """
     try:
         status = PodPrograms(shell, pod).run("status.py", {"lines": 0})
         lease = (status.get("guard") or {}).get("lease")
     except PodtasksError:
         lease = None
-    if lease and lease.get("who") != launcher_name(root):
+    if lease and (lease.get("kind") == "run" or lease.get("who") != launcher_name(root)):
         return f"The pod was left running: {lease.get('who')} works on it."
     return stop_quietly(cloud, pod, report)
 

@@ -15,7 +15,7 @@ from podtasks.doors.project_files import ProjectFiles
 from podtasks.doors.ssh import Output
 from podtasks.flows.launch import PodHeldError, launcher_name
 from podtasks.flows.launched import Launched
-from podtasks.flows.train import LAUNCH_TRIES, start_training, watch
+from podtasks.flows.train import LAUNCH_TRIES, NotNeededError, start_training, watch
 from podtasks.pure.errors import (
     ApiUnreachableError,
     CodeError,
@@ -29,7 +29,7 @@ from podtasks.pure.errors import (
     UsageError,
 )
 from podtasks.pure.plan import Plan
-from podtasks.pure.run import Checkpoint, build_run_request
+from podtasks.pure.run import Checkpoint, Launch, build_run_request
 from tests.unit.fake_pod import ALIVE, BROKEN, FakePod, FakeProcess, ended, launched, leased, refusal, refused_lease
 from tests.unit.fakes import CREATE_4090, STOPPED, World, make_pod
 from tests.unit.test_plan import PLAN
@@ -213,6 +213,22 @@ def test_pod_that_we_started_and_another_launch_has_taken_is_left_to_it(
         start(world, files)
     assert world.api.orders() == ["resume_pod pod1 1"]
     assert caught.value.means.endswith("The pod was left running: inv train by bob on box works on it.")
+    assert pod.open_shells() == 0
+
+
+def test_pod_on_which_a_run_lives_is_not_stopped_though_this_machine_launched_it(
+    world: World, pod: FakePod, files: ProjectFiles
+) -> None:
+    """The API called a pod stopped that was not, or another watcher of this checkout was faster."""
+    resumable(world)
+    pod.on("status.py", {"guard": {"lease": {"kind": "run", "who": launcher_name(files.root), "run_id": "digits-0"}}})
+
+    def needless(*_: object) -> Launch:
+        raise NotNeededError({"run_id": "digits-0"}, is_alive=True)
+
+    with pytest.raises(NotNeededError):
+        start_training(PLAN, world.cloud(), files.root, files, world.report, world.clock, settle=needless)
+    assert world.api.orders() == ["resume_pod pod1 1"]
     assert pod.open_shells() == 0
 
 
