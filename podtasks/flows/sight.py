@@ -28,6 +28,8 @@ PAUSE_S = 2.0
 API_PAUSE_S = 4.0
 VOLUME_PATIENCE_S = 6.0
 POD_PATIENCE_S = 20.0
+# One that the API does not know to run is mostly a host that is gone, where nothing refuses an attempt.
+GONE_PATIENCE_S = 5.0
 # The two signals need 12 s of heartbeat and 4 s of the API; slow answers may make it longer.
 LOOK_S = 35.0
 # Silent for so long, a pod that the API calls running is stopped, which makes the API's word true.
@@ -44,7 +46,8 @@ class Sight:
         record: of the newest run on the volume, None where it could not be read.
         heartbeat: of the run, as read last.
         pod: the run's pod in the API's last reading, None where it is not there.
-        silent_s: for how long heartbeat and SSH have both been silent though the API calls the pod running.
+        silent_s: for how long heartbeat and SSH have both been silent though the API calls the pod running; 0 where
+            any of the three could not be read, or there is no heartbeat: this machine may be what is cut off.
         silence_was_read: whether the heartbeat itself was read, so that its silence is known.
     """
 
@@ -73,6 +76,7 @@ class Lookout:
         # As it was last seen running: its address, and the key it must show.
         self._address: Pod | None = None
         self._pod: Pod | None = None
+        self._api_answered = False
         self._signs = Signs()
         self._record: Mapping[str, Any] | None = None
         self._s3: VolumeReader | None = None
@@ -130,18 +134,20 @@ class Lookout:
         return ended_at(self._record) is not None or self._record.get("run_id") != self._run_id
 
     def _tell(self) -> Sight:
-        quiet, unreachable = self._signs.quiet, self._signs.unreachable
-        streaks = [quiet, unreachable] if self._readable else [unreachable]
-        is_up = self._pod is not None and self._pod.status is PodStatus.RUNNING
-        silent_s = min((streak.last - streak.first if streak else 0.0) for streak in streaks) if is_up else 0.0
         return Sight(
             self._signs.judge(heartbeat_readable=self._readable),
             self._record,
             self._signs.heartbeat or None,
             self._pod,
-            silent_s,
+            self._silent_s(),
             self._readable,
         )
+
+    def _silent_s(self) -> float:
+        is_up = self._api_answered and self._pod is not None and self._pod.status is PodStatus.RUNNING
+        if not (is_up and self._readable and self._signs.heartbeat):
+            return 0.0
+        return min(streak.lasted_s if streak else 0.0 for streak in (self._signs.quiet, self._signs.unreachable))
 
     # The volume
 
@@ -150,10 +156,10 @@ class Lookout:
         volume = self._find_s3()
         if volume is None:
             return
-        answered, record = _ask(lambda: read_newest_record(volume), VOLUME_PATIENCE_S)
+        answered, record = self._ask(lambda: read_newest_record(volume), VOLUME_PATIENCE_S)
         if answered:
             self._take_record(record)
-            self._readable, beat = _ask(lambda: self._read_heartbeat(volume), VOLUME_PATIENCE_S)
+            self._readable, beat = self._ask(lambda: self._read_heartbeat(volume), VOLUME_PATIENCE_S)
             if self._readable:
                 self._signs = self._signs.hear_heartbeat(self._clock.now(), beat)
         else:
@@ -161,7 +167,7 @@ class Lookout:
 
     def _find_s3(self) -> VolumeReader | None:
         if not self._s3_was_sought and self._cloud.s3_keys is not None:
-            self._s3_was_sought, self._s3 = _ask(lambda: open_s3_volume(self._cloud), POD_PATIENCE_S)
+            self._s3_was_sought, self._s3 = self._ask(lambda: open_s3_volume(self._cloud), POD_PATIENCE_S)
         return self._s3
 
     def _read_heartbeat(self, volume: VolumeReader) -> bytes | None:
@@ -181,10 +187,12 @@ class Lookout:
         """Ask for the run's pod, by turns by its id and in the list: one of them alone may be wrong."""
         self._api_due = self._clock.now() + API_PAUSE_S
         self._api_readings += 1
+        self._api_answered = False
         try:
             self._pod = self._find_pod()
         except PodtasksError:
             return
+        self._api_answered = True
         runs = self._pod is not None and self._pod.status is PodStatus.RUNNING
         if self._pod is not None and runs and self._pod.ssh is not None:
             self._address = self._pod
@@ -205,8 +213,12 @@ class Lookout:
     def _ask_pod(self) -> None:
         """Ask the pod itself, at its last known address, whether it runs the run."""
         pod = self._address
-        answered, answer = _ask(lambda: self._question_pod(pod), POD_PATIENCE_S) if pod else (False, None)
+        is_gone = self._signs.gone is not None and pod is not None and pod.id == self._pod_id
+        patience_s = GONE_PATIENCE_S if is_gone else POD_PATIENCE_S
+        answered, answer = self._ask(lambda: self._question_pod(pod), patience_s) if pod else (False, None)
         now = self._clock.now()
+        if self._s3 is None:
+            self._readable = answered
         if not answered or answer is None or pod is None:
             self._signs = self._signs.hear_pod(now, answered=False)
             return
@@ -232,8 +244,12 @@ class Lookout:
             self._run_id = self._run_id or str((record or {}).get("run_id") or "")
             return record, self._read_heartbeat(volume), status.get("guard") or {}
 
+    def _ask(self, question: Callable[[], Result], patience_s: float) -> tuple[bool, Result | None]:
+        """Return whether a question was answered in time, and the answer.
 
-def _ask(question: Callable[[], Result], patience_s: float) -> tuple[bool, Result | None]:
-    """Return whether a question was answered in time, and the answer."""
-    ((_, answer),) = ask_at_once({"": lambda: (question(),)}, patience_s)
-    return (True, answer[0]) if isinstance(answer, tuple) else (False, None)
+        What a laptop asked before it slept tells nothing of the time after.
+        """
+        began = self._clock.now()
+        ((_, answer),) = ask_at_once({"": lambda: (question(),)}, patience_s)
+        in_time = self._clock.now() - began <= patience_s + PAUSE_S
+        return (True, answer[0]) if in_time and isinstance(answer, tuple) else (False, None)

@@ -42,7 +42,12 @@ class Streak:
 
     def lasts(self, count: int, seconds: float) -> bool:
         """Return whether there are as many over so long a time."""
-        return self.count >= count and self.last - self.first >= seconds
+        return self.count >= count and self.lasted_s >= seconds
+
+    @property
+    def lasted_s(self) -> float:
+        """The time from the first to the last, in seconds."""
+        return self.last - self.first
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,19 @@ class Volume(FakeReader):
         super().__init__()
         self.clock = clock
         self.dies_at = dies_at
+        self.never_beats = False
+        self.sleeps_in = 0
         self.add_run(RUN, newest=True, pod={"id": "pod1"}, launched_at=1.0, ended_at=None)
 
     def read_range(self, place: str, first_byte: int, last_byte: int | None) -> bytes | None:
         if place == f"runs/{RUN}/heartbeat" and self.error is None:
-            return b'{"beat": %d}' % (min(self.clock.now(), self.dies_at) // 5)
+            if self.never_beats:
+                return None
+            beat = b'{"beat": %d}' % (min(self.clock.now(), self.dies_at) // 5)
+            self.sleeps_in -= 1
+            if self.sleeps_in == 0:
+                self.clock.sleep(3 * 3600.0)
+            return beat
         return super().read_range(place, first_byte, last_byte)
 
 
@@ -205,6 +213,61 @@ def test_pod_that_runs_by_the_api_s_word_and_is_silent_is_told_for_how_long(scen
     unreachable(pod)
     seen = scene.look()
     assert seen.life is Life.UNCLEAR and 30 <= seen.silent_s <= 40
+
+
+@pytest.mark.parametrize("missing", ["api", "s3", "keys", "heartbeat"])
+def test_silence_of_which_one_sign_cannot_be_read_is_no_reason_to_stop_a_pod(
+    scene: Scene, pod: FakePod, missing: str
+) -> None:
+    """A laptop that goes offline, or sits where only HTTPS gets out, hears nothing of a healthy pod."""
+    unreachable(pod)
+    scene.dead().pods(make_pod(), make_pod(), *([OFFLINE] * 2 if missing == "api" else []))
+    assert scene.volume is not None
+    if missing == "s3":
+        scene.volume.error = OFFLINE
+    if missing == "keys":
+        scene.volume = None
+    if missing == "heartbeat":
+        scene.volume.never_beats = True
+    seen = scene.look(knows_pod=True)
+    assert (seen.life, seen.silent_s) == (Life.UNCLEAR, 0.0)
+
+
+def test_answers_that_came_before_a_laptop_slept_say_nothing_of_the_time_after(scene: Scene) -> None:
+    assert scene.volume is not None
+    scene.volume.sleeps_in = 3
+    scene.pods(None, None)
+    assert scene.look().life is Life.ALIVE
+
+
+def test_host_that_is_gone_and_refuses_nothing_is_not_waited_for_long(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.volume = None
+    scene.pods(None, None)
+    clock = scene.world.clock
+
+    def swallowed(questions: dict[str, object], timeout_s: float) -> list[tuple[str, object]]:
+        clock.sleep(min(timeout_s, 10.0))
+        return [(name, TimeoutError()) for name in questions]
+
+    monkeypatch.setattr(sight, "ask_at_once", swallowed)
+    began = clock.now()
+    assert scene.look(knows_pod=True).life is Life.LOST
+    assert clock.now() - began <= 25, "30 s from the loss to the order of a new pod"
+
+
+def test_without_s3_a_pod_that_is_up_without_the_run_has_lost_it(
+    scene: Scene, pod: FakePod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Volume(scene.world.clock, dies_at=0.0)
+    monkeypatch.setattr(sight, "ShellVolume", lambda *_: shelf)
+    scene.volume = None
+    scene.pods(make_pod(), make_pod())
+    pod.always("status.py", lambda _: IDLE)
+    assert scene.look().life is Life.LOST
+    shelf.dies_at = float("inf")
+    assert scene.look().life is Life.ALIVE
 
 
 def test_record_with_an_end_or_of_another_run_settles_it_without_the_api(scene: Scene) -> None:
