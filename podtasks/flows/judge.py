@@ -9,7 +9,7 @@ from typing import Any
 from podtasks.flows.end_marks import tell_end
 from podtasks.flows.follow import Outcome
 from podtasks.flows.relaunch import Ground
-from podtasks.flows.sight import LOOK_S, STUCK_S, Lookout, Sight
+from podtasks.flows.sight import LOOK_S, STUCK_LOOKS, STUCK_S, Lookout, Sight
 from podtasks.flows.stopping import stop_quietly
 from podtasks.flows.watch_notes import WatchNotes
 from podtasks.flows.watched import Watched, from_record
@@ -28,7 +28,7 @@ from podtasks.pure.recovery import (
     with_outcome,
 )
 from podtasks.pure.run_costs import ended_at
-from podtasks.pure.signs import Life
+from podtasks.pure.signs import Life, prolong_silence
 
 # A run's record follows its log's end within moments, and says more than the log does.
 RECORD_PATIENCE_S = 8.0
@@ -143,13 +143,15 @@ class Judge:
 
     def _is_stuck(self, watched: Watched, sight: Sight) -> bool:
         """Return whether the run's pod, running by the API, has been silent for so long that it is to be stopped."""
-        if sight.life is not Life.UNCLEAR or sight.silent_s <= 0:
+        if sight.life is not Life.UNCLEAR or sight.silent_s <= 0 or sight.heartbeat is None:
             self._notes.note_silence(watched.run_id, None)
             return False
         now = self._ground.wall()
-        since = min(self._notes.silent_since(watched.run_id) or now, now - sight.silent_s)
-        self._notes.note_silence(watched.run_id, since)
-        return now - since >= STUCK_S
+        before = self._notes.read_silence(watched.run_id)
+        silence = prolong_silence(before, now, sight.silent_s, sight.heartbeat)
+        self._notes.note_silence(watched.run_id, silence)
+        # By the number of looks as well: a clock that jumps, as after a sleep, makes none of them.
+        return now - silence.since >= STUCK_S and silence.looks >= STUCK_LOOKS
 
     def _stop_stuck(self, pod: Pod) -> None:
         self._ground.report.note(

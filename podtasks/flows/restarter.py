@@ -53,7 +53,6 @@ class Restarter:
         self._clock = ground.clock
         self._judge = judge
         self._notes = notes
-        self._failures: dict[str, int] = {}
         self.run_ids: list[str] = []
 
     def restart(self, watched: Watched, decision: Relaunch) -> tuple[Watched, Decision]:
@@ -130,9 +129,7 @@ class Restarter:
 
     def _count_failure(self, watched: Watched, decision: Relaunch, error: PodtasksError) -> GiveUp | None:
         """Count a launch that failed without a run on record; return the end of all tries, None while some are left."""
-        # The notes are for those that look once; a disk that does not take them must not make tries endless here.
-        failures = max(self._notes.failed_launches(watched.run_id), self._failures.get(watched.run_id, 0)) + 1
-        self._failures[watched.run_id] = failures
+        failures = self._notes.failed_launches(watched.run_id) + 1
         self._notes.note_failed_launches(watched.run_id, failures)
         is_pods = isinstance(error, POD_TROUBLE) and not isinstance(error, SshRefusedError)
         if failures < (POD_TRIES if is_pods else LAUNCH_TRIES):

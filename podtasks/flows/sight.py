@@ -32,8 +32,9 @@ POD_PATIENCE_S = 20.0
 GONE_PATIENCE_S = 5.0
 # The two signals need 12 s of heartbeat and 4 s of the API; slow answers may make it longer.
 LOOK_S = 35.0
-# Silent for so long, a pod that the API calls running is stopped, which makes the API's word true.
+# Silent for so long, and at so many looks, a pod that the API calls running is stopped: then its word is true.
 STUCK_S = 600.0
+STUCK_LOOKS = 3
 
 Result = TypeVar("Result")
 

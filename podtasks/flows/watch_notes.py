@@ -1,18 +1,19 @@
 """What a watcher remembers on this machine: a help for the next one here, never a condition.
 
-Where it is lost, or the folder cannot be written, times begin anew, a launch that failed is tried once more, and
-whoever is to be notified may hear of the same end again. `.podtasks/watch.json`, readable by its owner only.
+Where it is lost, or the folder cannot be written, times begin anew with the next watcher, and whoever is to be notified
+may hear of the same end again. `.podtasks/watch.json`, readable by its owner only.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from podtasks.doors.project_files import ProjectFiles, write_atomically
 from podtasks.flows.run_copies import PRIVATE
+from podtasks.pure.signs import Silence
 
 NAME = "watch.json"
 
@@ -27,6 +28,8 @@ class WatchNotes:
     def __init__(self, files: ProjectFiles, cloud_name: str) -> None:
         self._files = files
         self._cloud_name = cloud_name
+        # What the disk did not take: it counts for as long as this watcher lives.
+        self._unwritten: dict[str, object] = {}
 
     def read_record(self) -> dict[str, Any] | None:
         """Return the record of the run that was seen last, as it was then; it may have ended since."""
@@ -38,16 +41,19 @@ class WatchNotes:
         public = {name: value for name, value in record.items() if name not in PRIVATE}
         self._write(record=public)
 
-    def silent_since(self, run_id: str) -> float | None:
-        """Return since when the run's pod was seen silent again and again, seconds since 1970; None: it was not."""
-        silence = self._of(run_id, "silence")
-        return float(silence) if isinstance(silence, int | float) else None
+    def read_silence(self, run_id: str) -> Silence | None:
+        """Return the silence in which the run's pod was seen again and again, None where it was not."""
+        found = self._of(run_id, "silence")
+        try:
+            return Silence(float(found["since"]), int(found["looks"]), str(found["heartbeat"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
 
-    def note_silence(self, run_id: str, since: float | None) -> None:
-        """Remember since when a run's pod is silent; None: it is not."""
-        if since is None and "silence" not in self._read():
+    def note_silence(self, run_id: str, silence: Silence | None) -> None:
+        """Remember that a run's pod is silent; None: it is not."""
+        if silence is None and "silence" not in self._read():
             return
-        self._write(silence=None if since is None else {"run_id": run_id, "value": since})
+        self._write(silence=None if silence is None else {"run_id": run_id, "value": asdict(silence)})
 
     def failed_launches(self, run_id: str) -> int:
         """Return how often a launch that was to go on after this run failed."""
@@ -66,11 +72,14 @@ class WatchNotes:
         """Remember that it was told, and why."""
         self._write(given_up={"run_id": run_id, "value": reason})
 
-    def _of(self, run_id: str, name: str) -> object:
+    def _of(self, run_id: str, name: str) -> Any:  # noqa: ANN401 - whatever the file holds
         note = self._read().get(name)
         return note.get("value") if isinstance(note, dict) and note.get("run_id") == run_id else None
 
     def _read(self) -> dict[str, Any]:
+        return {**self._read_file(), **self._unwritten}
+
+    def _read_file(self) -> dict[str, Any]:
         try:
             notes = json.loads((self._files.state_folder / NAME).read_bytes())
         except (OSError, ValueError):
@@ -78,6 +87,10 @@ class WatchNotes:
         return notes if isinstance(notes, dict) and notes.get("cloud") == self._cloud_name else {}
 
     def _write(self, **notes: object) -> None:
-        with contextlib.suppress(OSError):
-            whole = {**self._read(), "cloud": self._cloud_name, **notes}
+        whole = {**self._read(), "cloud": self._cloud_name, **notes}
+        try:
             write_atomically(self._files.ensure_state_folder() / NAME, json.dumps(whole).encode())
+        except OSError:
+            self._unwritten.update(notes)
+        else:
+            self._unwritten.clear()

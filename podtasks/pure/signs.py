@@ -111,5 +111,28 @@ class Signs:
         return Life.LOST if is_gone and self.is_silent(heartbeat_readable=heartbeat_readable) else Life.UNCLEAR
 
 
+@dataclass(frozen=True)
+class Silence:
+    """A pod that was silent at each of several looks, maybe of several watchers.
+
+    Args:
+        since: seconds since 1970.
+        looks: how many found it silent.
+        heartbeat: what all of them read: had it lived in between, that would be another.
+    """
+
+    since: float
+    looks: int
+    heartbeat: str
+
+
+def prolong_silence(before: Silence | None, now: float, silent_s: float, heartbeat: bytes) -> Silence:
+    """Return the silence that a look at `now` found, which itself saw `silent_s` seconds of it."""
+    beat = heartbeat.decode(errors="replace")
+    if before is None or before.heartbeat != beat:
+        return Silence(now - silent_s, 1, beat)
+    return Silence(min(before.since, now - silent_s), before.looks + 1, beat)
+
+
 def _prolong(streak: Streak | None, now: float) -> Streak:
     return Streak(now, now, 1) if streak is None else Streak(streak.first, now, streak.count + 1)

@@ -17,7 +17,7 @@ from podtasks.flows.launch import PodHeldError
 from podtasks.flows.launched import Launched
 from podtasks.flows.relaunch import Ground
 from podtasks.flows.restarter import LAUNCH_TRIES, LONGEST_PAUSE_S, POD_TRIES
-from podtasks.flows.sight import STUCK_S, Sight
+from podtasks.flows.sight import STUCK_LOOKS, STUCK_S, Sight
 from podtasks.flows.train import NotNeededError
 from podtasks.flows.watched import Watched, from_record
 from podtasks.pure.chain import Chain
@@ -48,6 +48,7 @@ NO_POD = PodTimeoutError("Pod pod2 did not answer.", next_step="run it again")
 GONE = OutcomeUnknownError("Pod pod1 is no longer there.", next_step="again")
 FASTER = OvertakenError("The pod refused. run2 is newer.", run_id="run2", next_step="inv logs")
 WALL = 1_800_000_000.0
+BEAT = b'{"beat": 7}'
 
 
 def make_record(run_id: str = "run1", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -157,7 +158,8 @@ def stage(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stag
 
 
 def sight(life: Life, record: Mapping[str, Any] | None = None, pod: Pod | None = None, silent_s: float = 0.0) -> Sight:
-    return Sight(life, make_record() if record is None else record, None, pod, silent_s, silence_was_read=True)
+    record = make_record() if record is None else record
+    return Sight(life, record, BEAT if silent_s else None, pod, silent_s, silence_was_read=True)
 
 
 LOST = sight(Life.LOST)
@@ -407,7 +409,7 @@ def test_bound_that_is_reached_by_a_lost_run_is_told_by_the_watcher(stage: Stage
 def test_silent_pod_is_stopped_after_ten_minutes_and_then_replaced(stage: Stage) -> None:
     stage.world.api.on("stop_pod pod1", None)
     silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
-    for passed_s in (0.0, STUCK_S - 40):
+    for passed_s in (0.0, 300.0, STUCK_S - 40):
         stage.wall = WALL + passed_s
         assert isinstance(look_once(stage, silent), Wait)
     assert stage.world.api.orders() == []
@@ -416,6 +418,37 @@ def test_silent_pod_is_stopped_after_ten_minutes_and_then_replaced(stage: Stage)
     assert isinstance(stage.keeper().act_once(of_record())[1], Relaunch)
     assert stage.world.api.orders() == ["stop_pod pod1"]
     assert any("silent for 10 min" in note for note in stage.world.report.notes)
+
+
+def test_heart_that_beat_between_two_silences_was_not_silent_all_the_time(stage: Stage) -> None:
+    """Two hiccups with hours between them, in which nobody looked."""
+    for passed_h in range(STUCK_LOOKS + 2):
+        stage.wall = WALL + passed_h * 3600
+        silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
+        assert isinstance(look_once(stage, replace(silent, heartbeat=b'{"beat": %d}' % passed_h)), Wait)
+    assert stage.world.api.orders() == []
+
+
+def test_clock_that_jumps_makes_no_ten_minutes_of_one(stage: Stage) -> None:
+    silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
+    for passed_s in (0.0, 3 * 3600.0):
+        stage.wall = WALL + passed_s
+        assert isinstance(look_once(stage, silent), Wait)
+    assert stage.world.api.orders() == []
+
+
+def test_silent_pod_is_stopped_though_nothing_can_be_remembered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", _refuse)
+    stage.world.api.on("stop_pod pod1", None)
+    silent = sight(Life.UNCLEAR, pod=make_pod(), silent_s=35.0)
+    keeper, watched = stage.keeper(), of_record()
+    for passed_s in (0.0, 300.0, STUCK_S):
+        stage.wall = WALL + passed_s
+        stage.sights, stage.launches = [silent, LOST], [SECOND]
+        watched, decision = keeper.act_once(watched)
+    assert isinstance(decision, Relaunch) and stage.world.api.orders() == ["stop_pod pod1"]
 
 
 def test_sign_of_life_begins_the_ten_minutes_anew(stage: Stage) -> None:

@@ -223,12 +223,10 @@ def test_silence_of_which_one_sign_cannot_be_read_is_no_reason_to_stop_a_pod(
     unreachable(pod)
     scene.dead().pods(make_pod(), make_pod(), *([OFFLINE] * 2 if missing == "api" else []))
     assert scene.volume is not None
-    if missing == "s3":
-        scene.volume.error = OFFLINE
+    scene.volume.error = OFFLINE if missing == "s3" else None
+    scene.volume.never_beats = missing == "heartbeat"
     if missing == "keys":
         scene.volume = None
-    if missing == "heartbeat":
-        scene.volume.never_beats = True
     seen = scene.look(knows_pod=True)
     assert (seen.life, seen.silent_s) == (Life.UNCLEAR, 0.0)
 

@@ -18,6 +18,7 @@ from podtasks.pure.chain import Chain
 from podtasks.pure.errors import SettingsError
 from podtasks.pure.recovery import Done, GiveUp, Relaunch, Wait
 from podtasks.pure.settings import Settings
+from podtasks.pure.signs import Silence
 from tests.unit.fakes import World
 from tests.unit.test_keep_going import CHAIN, WALL, make_record, of_record
 
@@ -63,15 +64,20 @@ def test_newest_run_is_what_this_machine_saw_last_where_nothing_else_tells(world
 def test_notes_are_of_one_account_and_one_run(world: World) -> None:
     files = ProjectFiles(world.folder)
     notes = WatchNotes(files, "RunPod")
-    notes.note_silence("run1", 5.0)
+    silence = Silence(5.0, 2, '{"beat": 7}')
+    notes.note_silence("run1", silence)
     notes.note_failed_launches("run1", 2)
-    assert (notes.silent_since("run1"), notes.failed_launches("run1")) == (5.0, 2)
-    assert (notes.silent_since("run2"), notes.failed_launches("run2"), notes.given_up("run1")) == (None, 0, "")
-    assert WatchNotes(files, "local cloud").silent_since("run1") is None
+    assert (notes.read_silence("run1"), notes.failed_launches("run1")) == (silence, 2)
+    assert (notes.read_silence("run2"), notes.failed_launches("run2"), notes.given_up("run1")) == (None, 0, "")
+    assert WatchNotes(files, "local cloud").read_silence("run1") is None
     notes.note_silence("run1", None)
-    assert notes.silent_since("run1") is None and notes.failed_launches("run1") == 2
+    assert notes.read_silence("run1") is None and notes.failed_launches("run1") == 2
     (files.state_folder / "watch.json").write_text("{half")
     assert notes.read_record() is None and notes.failed_launches("run1") == 0
+    (files.state_folder / "watch.json").write_text(
+        '{"cloud": "RunPod", "silence": {"run_id": "run1", "value": {"since": "x", "looks": 1, "heartbeat": ""}}}'
+    )
+    assert notes.read_silence("run1") is None
 
 
 @pytest.mark.parametrize(
