@@ -67,8 +67,12 @@ def _is_finite(value: float) -> bool:
     return -LARGEST < value < LARGEST and math.isfinite(value)
 
 
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and _is_number(value) and value >= 0
+
+
 def _is_moment(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and 0 <= value < LATEST
+    return isinstance(value, int | float) and _is_amount(value) and value < LATEST
 
 
 def _is_texts(value: object) -> bool:
@@ -104,13 +108,13 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("launched_at", "started_at", "training_started_at", "ended_at"), _is_moment),
     **dict.fromkeys(("log_start", "log_end", "footer_start", "memory_kills_before", "last_step"), _is_place),
     **dict.fromkeys(("exit_code", "supervisor_pid"), _is_whole),
-    **dict.fromkeys(("max_hours", "max_cost_usd", "keep_failed_s", "stall_minutes", "stop_grace_s"), _is_number),
+    **dict.fromkeys(("max_hours", "max_cost_usd", "keep_failed_s", "stall_minutes", "stop_grace_s"), _is_amount),
     **dict.fromkeys(("script_env", "links"), _is_environment),
     "log": _is_log,
     "command": _is_texts,
     "notified": _is_notes,
     "checkpoint": _has(path=_is_text, step=_or_none(_is_place)),
     "failure": _has(kind=_is_text, title=_is_text, lines=_is_texts, advice=_is_texts),
-    "pod": _has(id=_or_none(_is_text), gpu=_or_none(_is_text), usd_per_hour=_or_none(_is_number)),
+    "pod": _has(id=_or_none(_is_text), gpu=_or_none(_is_text), usd_per_hour=_or_none(_is_amount)),
     "chain": _has(),
 }

@@ -32,6 +32,8 @@ def test_durations_are_near_and_in_order(one: float, other: float) -> None:
     assert seconds[0] <= seconds[1]
     for value, told in zip(sorted((one, other)), seconds, strict=True):
         assert abs(told - value) <= max(0.5, value * 0.04) + (30 if value >= 90 else 0)
+        text = format_duration(value)
+        assert re.fullmatch(r"[0-8]?\d s|90 s|[1-8]?\d min|90 min|\d+ h [1-5]?\d min|\d+ d (1?\d|2[0-3]) h", text)
 
 
 def _seconds(text: str) -> float:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import checkpoints
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.properties import checkpoint_formats as formats
-from tests.properties.hostile import JSON, NAMES, WORDS, files
+from tests.properties.hostile import DEEP, JSON, NAMES, WORDS, files
 from tests.properties.profile import examples
 
 OLDER, NEWER = 100, 200
@@ -38,7 +40,9 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
     weights = [draw(_weights(ending)) for _ in range(count)]
     if count == 1:
         return {**content, f"{stem}{ending}": weights[0]}
-    shards = {f"{stem}-{number + 1:05}-of-{count:05}{ending}": data for number, data in enumerate(weights)}
+    # Numbered parts tell how many there are; of others only the index does.
+    name_of = f"{stem}-{{:05}}-of-{count:05}{ending}" if draw(st.booleans()) else f"part {{}}{ending}"
+    shards = {name_of.format(number + 1): data for number, data in enumerate(weights)}
     places = {f"layer.{number}": name for number, name in enumerate(shards)}
     index = {"metadata": {"total_size": 1}, "weight_map": places}
     return {**content, **shards, f"{stem}{ending}.index.json": json.dumps(index).encode()}
@@ -127,16 +131,46 @@ def make_zeros(path: Path) -> None:
 SPOIL = (remove, make_folder, make_pipe, make_dangling, make_loop, make_device, make_empty, make_zeros)
 
 
-@examples(60)
-@given(folders(), st.sampled_from(SPOIL), st.data())
+def _known(content: Mapping[str, bytes]) -> list[str]:
+    """Return the files whose loss the others tell of; of parts without numbers that is the index alone."""
+    is_numbered = not any(name.startswith("part ") for name in content)
+    return [name for name in content if name not in UNKNOWN and (is_numbered or not name.endswith(".index.json"))]
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+@examples(4)
+@given(folders())
 def test_checkpoint_with_one_file_spoilt_is_passed_over(
-    content: dict[str, bytes], spoil: Callable[[Path], None], data: st.DataObject
+    spoil: Callable[[Path], None], content: dict[str, bytes]
 ) -> None:
-    name = data.draw(st.sampled_from([*(name for name in content if name not in UNKNOWN), STATE]))
     with tempfile.TemporaryDirectory() as root:
         write_checkpoint(Path(root), OLDER, content)
-        spoil(write_checkpoint(Path(root), NEWER, content) / name)
-        assert in_time(lambda: newest_step(Path(root))) == OLDER, (name, spoil.__name__)
+        for name in [*_known(content), STATE]:
+            folder = write_checkpoint(Path(root), NEWER, content)
+            spoil(folder / name)
+            assert in_time(lambda: newest_step(Path(root))) == OLDER, name
+            shutil.rmtree(folder)
+
+
+@examples(20)
+@given(st.integers(2, 5), st.sampled_from([".safetensors", ".bin"]), st.data())
+def test_weights_in_parts_are_whole_once_their_index_is_written(count: int, ending: str, data: st.DataObject) -> None:
+    parts = [f"model-{number:05}-of-{count:05}{ending}" for number in range(1, count + 1)]
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / f"checkpoint-{NEWER}"
+        folder.mkdir()
+        for name in parts[: data.draw(st.integers(1, count))]:
+            (folder / name).write_bytes(data.draw(_weights(ending)))
+            assert newest_step(Path(root)) is None
+        for name in parts:
+            (folder / name).write_bytes(data.draw(_weights(ending)))
+        index = folder / f"model{ending}.index.json"
+        index.write_text(json.dumps({"weight_map": dict(enumerate(parts))}))
+        assert newest_step(Path(root)) == NEWER
+        (folder / data.draw(st.sampled_from(parts))).unlink()
+        assert newest_step(Path(root)) is None
+        index.unlink()
+        assert newest_step(Path(root)) is None
 
 
 @examples(40)
@@ -168,15 +202,15 @@ def test_checkpoint_whose_save_was_killed_between_two_files_is_passed_over(
         assert newest_step(Path(root)) == OLDER
 
 
-@examples(150)
-@given(files(JSON), st.sampled_from([STATE, "model.safetensors.index.json", "config.json", "latest"]), folders())
-def test_any_document_in_a_checkpoint_is_judged_without_an_error(
-    document: bytes, name: str, content: dict[str, bytes]
-) -> None:
-    with tempfile.TemporaryDirectory() as root:
-        write_checkpoint(Path(root), OLDER, content)
-        (write_checkpoint(Path(root), NEWER, content) / name).write_bytes(document)
-        assert newest_step(Path(root)) in (OLDER, NEWER)
+@examples(40)
+@given(files(JSON), folders())
+@example(DEEP, {})
+def test_any_document_in_a_checkpoint_is_judged_without_an_error(document: bytes, content: dict[str, bytes]) -> None:
+    for name in (STATE, "model.safetensors.index.json", "config.json", "latest"):
+        with tempfile.TemporaryDirectory() as root:
+            write_checkpoint(Path(root), OLDER, content or {"model.pt": b"x"})
+            (write_checkpoint(Path(root), NEWER, content or {"model.pt": b"x"}) / name).write_bytes(document)
+            assert newest_step(Path(root)) in (OLDER, NEWER)
 
 
 @examples(150)

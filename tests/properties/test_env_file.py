@@ -38,6 +38,13 @@ LINES = st.one_of(
 )
 
 
+# Quotation marks and backslashes are written as python-dotenv has them, which no shell has; ~ is for the shell.
+FOR_SHELLS = st.one_of(
+    st.sampled_from(["$HOME", "a b", "a;b", "`id`", "#x", "a #b", "*", '"', "a&", "$(id)"]),
+    VALUES.filter(lambda text: not set(text) & set("'\\~")),
+)
+
+
 @examples(150)
 @given(st.lists(LINES, max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans(), NAMES, VALUES)
 @example(["POD_ID="], "\n", False, "POD_ID", "#")
@@ -101,9 +108,9 @@ def test_many_writes_leave_the_last_value_of_each_name(writes: list[tuple[str, s
 
 
 @examples(15)
-@given(st.lists(st.tuples(NAMES, VALUES.filter(lambda text: not set(text) & set("'\\"))), min_size=1, max_size=6))
+@given(st.lists(st.tuples(NAMES, FOR_SHELLS), min_size=1, max_size=6))
+@example([("POD_ID", "$HOME `id`"), ("GPU_TYPE", "NVIDIA; #x & *")])
 def test_a_shell_that_reads_what_was_written_has_the_same_values(writes: list[tuple[str, str]]) -> None:
-    # Quotation marks and backslashes are written as python-dotenv has them, which no shell has.
     text = ""
     for name, value in writes:
         text = with_value(text, name, value)

@@ -25,7 +25,7 @@ from tests.unit.fakes import World, make_pod
 # Progress bars, lines without an end, NUL, bytes of UTF-8 that are cut apart, what looks like a footer or an event.
 PIECES = st.one_of(
     st.sampled_from(
-        [b"\r 10%", b"\n", b"\r\n", b"\0", b"\xd0", b"\xba", b"\xff\xfe", b"EXIT_CODE=0\n", b'{"event": "ended"}\n']
+        [b"\r 10%", b"20%\r", b"\n", b"\r\n", b"\0", b"\xd0", b"\xba", b"\xff\xfe", b"EXIT_CODE=0\n", b'{"event": 1}']
     ),
     st.binary(max_size=40),
     st.integers(1, 300).map(lambda count: b"x" * count),

@@ -33,7 +33,8 @@ from podtasks.pure.run_table import build_run_rows, describe_runs
 from podtasks.pure.signs import Signs
 from podtasks.pure.status_report import build_status
 from podtasks.pure.status_text import render_status
-from tests.properties.hostile import JSON, NAMES, documents, files
+from podtasks.pure.transfer import is_safe_place
+from tests.properties.hostile import JSON, NAMES, NUMBERS, SAMPLES, documents, files
 from tests.properties.profile import examples
 from tests.properties.test_records_on_the_pod import FIELDS
 from tests.unit.fake_volume import FakeVolume
@@ -80,7 +81,10 @@ BROKEN = st.one_of(
     st.builds(lambda part: {"failure": part}, documents("kind", "title", "lines", "advice")),
     st.builds(lambda part: {"pod": part}, documents("id", "gpu", "usd_per_hour")),
     st.builds(lambda part: {"checkpoint": part}, documents("path", "step")),
+    st.sampled_from(SAMPLES).map(lambda text: {"run_id": text}),
+    st.one_of(NUMBERS, JSON).map(lambda value: dict.fromkeys([*FIELDS, *WHOLE], value)),
 )
+BEATS = st.one_of(files(documents("at", "beat")), NUMBERS.map(lambda at: json.dumps({"at": at}).encode()))
 RECORDS = st.builds(lambda broken: {**WHOLE, **broken}, BROKEN)
 
 
@@ -104,7 +108,7 @@ def test_any_record_is_shown_or_left_out(content: bytes, is_active: bool) -> Non
 
 
 @examples(300)
-@given(files(RECORDS), files(documents("at", "beat")))
+@given(files(RECORDS), BEATS)
 def test_any_record_is_taken_up_again_or_refused(content: bytes, beat: bytes) -> None:
     record = parse_record(content) or {}
     seen = watched.from_record(record, CHAIN, make_pod())
@@ -146,16 +150,34 @@ def test_only_a_heartbeat_that_changes_is_a_sign_of_life(readings: list[bytes | 
     assert compare(None, None) is not None
 
 
+class AskedVolume(FakeVolume):
+    """A volume that knows which places were read."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        super().__init__(files)
+        self.places: list[str] = []
+
+    def read(self, place: str) -> bytes | None:
+        self.places.append(place)
+        return super().read(place)
+
+
+NEWEST = st.one_of(
+    st.sampled_from([f"{RUN_ID}\n".encode(), b"..", b"../..\n", b"", b"a/b", b"\0"]), st.binary(max_size=8)
+)
+
+
 @examples(60)
-@given(files(RECORDS), st.one_of(st.just(f"{RUN_ID}\n".encode()), st.binary(max_size=8)), st.binary(max_size=20))
+@given(files(RECORDS), NEWEST, st.binary(max_size=20))
 def test_any_volume_has_logs_or_none(content: bytes, newest: bytes, log: bytes) -> None:
-    places = {f"runs/{RUN_ID}/run.json": content, "runs/newest": newest, "logs/current.log": log}
-    volume = FakeVolume({**places, f"runs/{RUN_ID}/heartbeat": log})
+    content_of = {f"runs/{RUN_ID}/run.json": content, "runs/newest": newest, "logs/current.log": log}
+    volume = AskedVolume({**content_of, f"runs/{RUN_ID}/heartbeat": log})
     record = stored_logs.read_newest_record(volume)
     found = None if record is None else stored_logs.find_log(volume, record)
     if found is not None:
         assert b"".join(stored_logs.read_log(volume, found)) in log
     read_beat(volume, "pod1")
+    assert all(map(is_safe_place, volume.places))
 
 
 @examples(60)
@@ -177,6 +199,6 @@ def test_any_copies_of_runs_are_read(streamed: bytes, final: bytes, log: bytes, 
 
 
 @examples(200)
-@given(documents(*FIELDS, *WHOLE))
+@given(st.one_of(documents(*FIELDS, *WHOLE), BROKEN))
 def test_pod_and_client_take_the_same_for_sound(record: dict[str, Any]) -> None:
     assert json.dumps(make_sound(record)) == json.dumps(sound_record.make_sound(record))

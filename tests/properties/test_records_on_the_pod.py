@@ -21,8 +21,9 @@ import runs
 import status
 from hypothesis import given
 from hypothesis import strategies as st
+from sound_record import make_sound
 
-from tests.properties.hostile import DEEP, JSON, documents, files
+from tests.properties.hostile import DEEP, JSON, NUMBERS, documents, files
 from tests.properties.profile import examples
 
 FIELDS = (
@@ -40,7 +41,12 @@ GOOD = {
     "exit_code": None,
     "reason": None,
 }
-RECORDS = st.builds(lambda broken: {**GOOD, **broken}, documents(*FIELDS))
+FAILURES = st.one_of(JSON, documents("kind", "title", "lines", "advice"))
+RECORDS = st.one_of(
+    st.builds(lambda broken: {**GOOD, **broken}, documents(*FIELDS)),
+    st.builds(lambda failure: {**GOOD, "exit_code": 1, "reason": "failed", "failure": failure}, FAILURES),
+    st.builds(lambda value: {**GOOD, **dict.fromkeys(FIELDS, value)}, st.one_of(NUMBERS, JSON)),
+)
 LOGS = st.sampled_from(
     [b"", b"step 3/10\n", b"epoch 1\n 43%|####   | 430/1000 [00:12<00:16, 34.2it/s]\r", b"\xff\0\n" * 9]
 )
@@ -89,6 +95,8 @@ def test_status_and_runs_of_any_record_are_an_answer(record: bytes, newest: byte
     assert all(json.dumps(document) for document in answers)
     assert {run["run_id"] for run in answers[1]["runs"]} == {"r-0", "r-1"}
     assert age_s is None or age_s >= 0
+    for run in [*answers[1]["runs"], answers[0]["run"]]:
+        assert json.dumps(make_sound(run)) == json.dumps(run)
 
 
 @examples(100)

@@ -18,6 +18,7 @@ from podtasks.pure.setting_types import keep_s
 from podtasks.pure.settings import Effective, Settings, load_settings
 from podtasks.pure.shell import command_line
 from podtasks.pure.yaml_text import load_yaml
+from tests.properties.hostile import NUMBERS, SAMPLES
 from tests.properties.profile import examples
 
 MARK = "s3cr3tM4rk"
@@ -127,10 +128,32 @@ def as_text(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True) if isinstance(value, dict) else str(value)
 
 
-@examples(60)
-@given(SOUND)
-def test_sound_settings_keep_their_rules(mapping: dict[str, Any]) -> None:
-    settings = load(mapping).settings
+PATHS = st.one_of(
+    st.lists(st.sampled_from(["a", "..", ".", "", "b c", "~"]), max_size=4).map("/".join), st.sampled_from(SAMPLES)
+)
+HOSTILE = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("script", "requirements", "clone", "branch", "project", "on_failure"), PATHS),
+        "mount_path": PATHS.map("/volume/".__add__),
+        "links": st.dictionaries(PATHS, PATHS, max_size=2),
+        "data": st.dictionaries(PATHS, PATHS, max_size=2),
+        "ports": st.sampled_from(["22/tcp", "22/tcp,22/tcp", "80/http", "22/tcp,x", ["22/tcp", "1/http"]]),
+        "max_hours": NUMBERS,
+        "max_usd_per_hour": NUMBERS,
+        "max_cost_usd": NUMBERS,
+    },
+)
+
+
+@examples(300)
+@given(st.one_of(SOUND, HOSTILE))
+def test_settings_that_are_taken_keep_their_rules(mapping: dict[str, Any]) -> None:
+    try:
+        settings = load(mapping).settings
+    except SettingsError as error:
+        assert error.next_step
+        return
     assert settings.mount_path == posixpath.normpath(settings.mount_path) and settings.mount_path.startswith("/")
     assert posixpath.dirname(settings.clone_path) == settings.mount_path
     assert "22/tcp" in settings.ports.split(",")

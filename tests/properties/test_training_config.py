@@ -24,6 +24,7 @@ PARTS = st.sampled_from(
 DIRECTORIES = st.one_of(
     st.lists(PARTS, max_size=5).map("/".join),
     st.lists(PARTS, max_size=4).map(lambda parts: "/workspace/" + "/".join(parts)),
+    st.lists(PARTS, max_size=2).map(lambda parts: "/workspace2/" + "/".join(parts)),
     st.sampled_from(SAMPLES),
     st.text(max_size=12),
     JSON,
