@@ -46,7 +46,8 @@ class Judge:
         self._notes = notes
         self._bounds = bounds
         self._lookouts: dict[str, Lookout] = {}
-        self.silence_was_read = False
+        # The heartbeat of the run as it stood still at the last look, None where that could not be read.
+        self.still_beat: bytes | None = None
 
     def judge_end(self, watched: Watched, outcome: Outcome) -> tuple[Watched, Decision]:
         """Decide about an end that the log stream told."""
@@ -75,7 +76,7 @@ class Judge:
             sight = lookout.look(timeout_s)
         if sight.record is not None and sight.record.get("run_id") != watched.run_id:
             return self.turn_to(watched, sight.record)
-        self.silence_was_read = sight.silence_was_read
+        self.still_beat = sight.heartbeat if sight.silence_was_read else None
         watched = self._update(watched, sight)
         return watched, decide(self._facts(watched, sight.heartbeat), sight.life)
 

@@ -51,11 +51,12 @@ class Ground:
     wall: Callable[[], float]
 
 
-def relaunch(ground: Ground, run_id: str, chain: Chain, *, silence_was_read: bool) -> Launched:
+def relaunch(ground: Ground, run_id: str, chain: Chain, *, still_beat: bytes | None) -> Launched:
     """Launch the training of run `run_id` again, whose own chain is `chain`, and return the new run.
 
     What is launched is read from the volume by the pod itself, where the decision is made once more from what stands
-    there. `silence_was_read`: the heartbeat is known to be silent; else the pod looks for itself before it launches.
+    there. `still_beat`: the heartbeat that stood still; where the pod reads another, or None is known, it first looks
+    for itself whether that one stands still: a second pod must never train beside the first.
     Raises NotNeededError when the run ended well or lives, or another one came after it; OvertakenError and
     PodHeldError when another watcher is faster; else what a launch raises.
     """
@@ -72,7 +73,7 @@ def relaunch(ground: Ground, run_id: str, chain: Chain, *, silence_was_read: boo
     )
 
     def settle(launch: Launch, pod: Pod, shell: ssh.PodShell) -> Launch:
-        record, heartbeat = _read(ground, pod, shell, run_id, silence_was_read=silence_was_read)
+        record, heartbeat = _read(ground, pod, shell, run_id, still_beat)
         now = ground.wall()
         decision = decide(read_facts(record, chain, now, heartbeat=heartbeat), Life.LOST)
         if not isinstance(decision, Relaunch):
@@ -126,7 +127,7 @@ def _guess(run_id: str) -> Launch:
 
 
 def _read(
-    ground: Ground, pod: Pod, shell: ssh.PodShell, run_id: str, *, silence_was_read: bool
+    ground: Ground, pod: Pod, shell: ssh.PodShell, run_id: str, still_beat: bytes | None
 ) -> tuple[Mapping[str, Any], bytes | None]:
     """Return the run's record and heartbeat from the pod's volume. Raises NotNeededError for one that lives."""
     volume = ShellVolume(shell, pod.mount_path)
@@ -140,7 +141,8 @@ def _read(
     if ended_at(record) is not None:
         return record, heartbeat
     lease = (PodPrograms(shell, pod).ask("status.py", {"lines": 0}).get("guard") or {}).get("lease") or {}
-    if lease.get("run_id") == run_id or (not silence_was_read and _beats(ground.clock, volume, place, heartbeat)):
+    is_still = still_beat is not None and heartbeat == still_beat
+    if lease.get("run_id") == run_id or (not is_still and _beats(ground.clock, volume, place, heartbeat)):
         raise NotNeededError(record, is_alive=True)
     return record, heartbeat
 

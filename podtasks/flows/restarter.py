@@ -107,7 +107,7 @@ class Restarter:
     def _launch(self, watched: Watched, decision: Relaunch) -> Watched:
         ground = self._ground
         ground.report.step(f"{decision.reason}; starting it again")
-        launched = relaunch(ground, watched.run_id, watched.chain, silence_was_read=self._judge.silence_was_read)
+        launched = relaunch(ground, watched.run_id, watched.chain, still_beat=self._judge.still_beat)
         chain = launched.chain or decision.chain
         checkpoint = launched.run.checkpoint
         how = f"goes on from {checkpoint}" if checkpoint else "starts fresh: there is no whole checkpoint"

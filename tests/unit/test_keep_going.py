@@ -84,7 +84,7 @@ class Stage:
         self.ends: list[Mapping[str, Any] | None] = []
         self.views: list[Outcome | PodtasksError] = []
         self.launches: list[Launched | PodtasksError] = []
-        self.asked: list[tuple[str, Chain, bool]] = []
+        self.asked: list[tuple[str, Chain, bytes | None]] = []
         self.first_bytes: list[int | None] = []
         self.told: list[GiveUp] = []
         self.wall = WALL
@@ -128,8 +128,8 @@ class Stage:
         self.first_bytes.append(first_byte)
         return View(self, launched.pod)
 
-    def _relaunch(self, _: Ground, run_id: str, chain: Chain, *, silence_was_read: bool) -> Launched:
-        self.asked.append((run_id, chain, silence_was_read))
+    def _relaunch(self, _: Ground, run_id: str, chain: Chain, *, still_beat: bytes | None) -> Launched:
+        self.asked.append((run_id, chain, still_beat))
         outcome = self.launches.pop(0)
         if isinstance(outcome, PodtasksError):
             raise again(outcome)
@@ -159,7 +159,7 @@ def stage(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stag
 
 def sight(life: Life, record: Mapping[str, Any] | None = None, pod: Pod | None = None, silent_s: float = 0.0) -> Sight:
     record = make_record() if record is None else record
-    return Sight(life, record, BEAT if silent_s else None, pod, silent_s, silence_was_read=True)
+    return Sight(life, record, BEAT, pod, silent_s, silence_was_read=True)
 
 
 LOST = sight(Life.LOST)
@@ -196,7 +196,7 @@ def test_lost_run_is_launched_again_and_its_log_goes_on_where_it_broke_off(stage
     stage.launches = [SECOND]
     finish = keeper.keep(launched_here(stage, keeper))
     assert finish.watched.run_id == "run2" and finish.decision == Done(0, "finished")
-    assert stage.asked == [("run1", CHAIN, True)]
+    assert stage.asked == [("run1", CHAIN, BEAT)]
     assert stage.first_bytes == [None, View.next_byte]
     [told] = [step for step in stage.world.report.steps if step.startswith("restart 1 of at most 2")]
     assert "run run1 was lost with its pod" in told and "so far" in told and "/out/checkpoint-4" in told

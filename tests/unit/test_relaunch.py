@@ -28,6 +28,7 @@ CHAIN = Chain(RUN_ID, 0, 0.0, 0.0, max_restarts=2, max_hours=10.0, max_cost_usd=
 WALL = 1_800_000_000.0
 LOST = record_of(LAUNCH, launched_at=WALL - 3600, ended_at=None, chain=CHAIN.to_json())
 IDLE: dict[str, Any] = {"guard": {"lease": None}}
+STILL = b'{"beat": 7}'
 FOUND = {"found": {"path": "/workspace/demo/out/checkpoint-400", "step": 400}}
 
 
@@ -43,7 +44,7 @@ class Shelf(FakeReader):
 
     def read(self, place: str) -> bytes | None:
         if place.endswith("/heartbeat"):
-            return b'{"beat": %d}' % (self.world.clock.now() // 5 if self.beats else 7)
+            return b'{"beat": %d}' % (self.world.clock.now() // 5) if self.beats else STILL
         return super().read(place)
 
 
@@ -67,8 +68,8 @@ class Yard:
         world.api.on("list_network_volumes", [VOLUME]).on("list_offers 1 EU-RO-1 secure", [RTX_4090])
         world.api.on("list_pods", [STOPPED]).on("resume_pod pod1 1", None).on("find_pod pod1", make_pod())
 
-    def relaunch(self, *, silence_was_read: bool = True) -> Launched:
-        return relaunch(self.ground, RUN_ID, CHAIN, silence_was_read=silence_was_read)
+    def relaunch(self, *, still_beat: bytes | None = STILL) -> Launched:
+        return relaunch(self.ground, RUN_ID, CHAIN, still_beat=still_beat)
 
 
 @pytest.fixture
@@ -139,22 +140,33 @@ def test_newer_run_on_the_volume_is_left_alone(yard: Yard, pod: FakePod) -> None
     assert yard.world.api.orders() == ["resume_pod pod1 1"], "somebody works on it"
 
 
-def test_heart_that_beats_on_the_volume_stops_the_launch_where_nobody_could_read_it_before(
-    yard: Yard, pod: FakePod
+@pytest.mark.parametrize("still_beat", [None, STILL], ids=["unread", "stood still for the S3 API"])
+def test_heart_that_beats_on_the_volume_stops_the_launch(
+    yard: Yard, pod: FakePod, still_beat: bytes | None
 ) -> None:
     yard.shelf.beats = True
     pod.on("status.py", IDLE, IDLE)
     stops_the_pod(yard.world)
     with pytest.raises(NotNeededError) as caught:
-        yard.relaunch(silence_was_read=False)
+        yard.relaunch(still_beat=still_beat)
     assert caught.value.is_alive and pod.questions("launch.py") == []
 
 
-def test_still_heart_is_watched_long_enough_before_the_launch(yard: Yard, pod: FakePod) -> None:
+@pytest.mark.parametrize("still_beat", [None, b'{"beat": 6}'], ids=["unread", "an older one"])
+def test_still_heart_is_watched_long_enough_before_the_launch(
+    yard: Yard, pod: FakePod, still_beat: bytes | None
+) -> None:
     takes_the_launch(pod)
     began = yard.world.clock.now()
-    yard.relaunch(silence_was_read=False)
+    yard.relaunch(still_beat=still_beat)
     assert yard.world.clock.now() - began >= 12
+
+
+def test_heart_that_is_known_to_stand_still_is_not_waited_for(yard: Yard, pod: FakePod) -> None:
+    takes_the_launch(pod)
+    began = yard.world.clock.now()
+    yard.relaunch()
+    assert yard.world.clock.now() - began < 5
 
 
 def test_launch_that_somebody_else_was_faster_with_says_whose_run_it_is(yard: Yard, pod: FakePod) -> None:
