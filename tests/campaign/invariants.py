@@ -14,7 +14,7 @@ from tests.campaign.observed import Billed, CommandSeen, Observed
 # From the end of the grace time, or of a training, to the end of the bill: followers, the stop call, a slow machine.
 SLACK_S = 6.0
 # A launch begins the grace time anew when it takes the pod, and once more when it tries again.
-LAUNCHES = 4
+LAUNCHES = 3
 # A pod that is deleted because another was made at the same moment is billed until then.
 TWIN_S = 2.0
 OURS = range(100, 128)  # exit codes of podtasks' own errors

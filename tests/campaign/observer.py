@@ -62,8 +62,9 @@ class Observer:
                 self.ended.append(self.trainings.pop(pid))
             else:
                 training.end = now
-        if len(self.trainings) > 1:
-            self.doubles.append(Moment(now, f"trainings {sorted(self.trainings)} on one output directory"))
+        text = f"trainings {sorted(self.trainings)} on one output directory"
+        if len(self.trainings) > 1 and text not in [moment.what for moment in self.doubles]:
+            self.doubles.append(Moment(now, text))
         watch = self._watch
         if watch is not None:
             self.identity_problems += [Moment(now, text) for text in watch.look()]

@@ -1,4 +1,4 @@
-"""The training pipeline of the campaign: deterministic, about a second long, and with a journal of its own.
+"""The training pipeline of the campaign: deterministic, some seconds long, and with a journal of its own.
 
 It is copied into each world's repository as scripts/train.py, and knows nothing of podtasks. Its weights are a chain
 of hashes, so that a lost or repeated step shows in the last one. Each line that it prints carries the process's mark
@@ -19,7 +19,7 @@ import time
 
 STEPS = 12
 SAVE_STEPS = 3
-STEP_S = 0.1
+STEP_S = 0.2
 REGION_BYTES = 8192
 REGIONS = 64
 ABOUT, TAKEN = "about", "taken"

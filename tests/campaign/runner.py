@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.campaign import pipeline, report
 from tests.campaign.command_server import Command
-from tests.campaign.invariants import SLACK_S, Violation, check
+from tests.campaign.invariants import LAUNCHES, SLACK_S, Violation, check
 from tests.campaign.moments import Clockwork
 from tests.campaign.observed import Billed, CommandSeen, Moment, Observed, Printed
 from tests.campaign.report import Result, Struck
@@ -29,9 +29,10 @@ from tests.end_to_end.project import ROOT
 TICK_S = 0.01
 BILLED_PERIOD_S = 0.15
 TRY_AGAIN_S = 0.1
+LOOK_PERIOD_S = 0.5
 # Bounds failure only.
-COMMAND_TIMEOUT_S = 150.0
-CALM_TIMEOUT_S = 90.0
+COMMAND_TIMEOUT_S = 120.0
+CALM_TIMEOUT_S = 60.0
 RERUNS = 8
 # After so many seeds a world is made anew, so that nothing grows without end.
 SEEDS_PER_WORLD = 40
@@ -61,6 +62,7 @@ class Play:
         self.excused_s = 0.0
         self._undoings: list[tuple[float, Effect]] = []
         self._pending = list(plan.strikes)
+        self._looked_at = self._useful_at = time.monotonic()
         self._missed: dict[PlannedStrike, tuple[float, str]] = {}
 
     def run(self) -> Result:
@@ -90,14 +92,24 @@ class Play:
             self._tell(planned, False, self._missed.get(planned, (0.0, "its moment never came"))[1])
         self._calm()
         self._wait_for_commands()
-        final_code = self._rerun()
+        # A command that hangs is a violation; nothing further is learned from waiting.
+        final_code = None if self._has_command() else self._rerun()
         self._wait_until_stopped()
         return observe(self, final_code)
 
-    def _patience_s(self) -> float:
-        """Return after how many seconds without a command or a training a pod that is still billed is a violation."""
-        observer = self.world.observer
-        return self.plan.grace_s + self.plan.boot_s + self.excused_s + SLACK_S + 3 * observer.lag_s + 2.0
+    def _patience_s(self, launches: int = 1) -> float:
+        """Return after how many seconds without a training a pod that is still billed is a violation."""
+        slack_s = SLACK_S + 3 * self.world.observer.lag_s + 2.0
+        return launches * self.plan.grace_s + self.plan.boot_s + self.excused_s + slack_s
+
+    def _bills_for_nothing(self) -> bool:
+        """Return whether that is certain even while a command runs: then there is no use in more waiting."""
+        now = time.monotonic()
+        if now >= self._looked_at + LOOK_PERIOD_S:
+            self._looked_at = now
+            if self.world.observer.is_training() or not self.world.is_billed():
+                self._useful_at = now
+        return now - self._useful_at > self._patience_s(LAUNCHES)
 
     # Commands that are struck
 
@@ -106,7 +118,7 @@ class Play:
         clockwork = Clockwork(self.world, command)
         busy_until = time.monotonic()
         deadline = busy_until + COMMAND_TIMEOUT_S
-        while time.monotonic() < min(deadline, busy_until + self._patience_s()):
+        while time.monotonic() < min(deadline, busy_until + self._patience_s()) and not self._bills_for_nothing():
             self._strike_due(attempt, clockwork)
             self._undo_due()
             if self._is_busy():
@@ -120,9 +132,10 @@ class Play:
 
     def _is_busy(self) -> bool:
         """Return whether a command runs; or, where the next one waits for the pod's end, a training."""
-        if any(command.poll() is None for command in self.world.commands):
-            return True
-        return self.plan.waits and self.world.observer.is_training()
+        return self._has_command() or (self.plan.waits and self.world.observer.is_training())
+
+    def _has_command(self) -> bool:
+        return any(command.poll() is None for command in self.world.commands)
 
     def _strike_due(self, attempt: int, clockwork: Clockwork) -> None:
         for planned in list(self._pending):
@@ -183,7 +196,7 @@ class Play:
 
     def _wait_for_commands(self) -> None:
         deadline = time.monotonic() + CALM_TIMEOUT_S
-        while any(command.poll() is None for command in self.world.commands) and time.monotonic() < deadline:
+        while self._has_command() and time.monotonic() < deadline and not self._bills_for_nothing():
             self._pause()
         self._note_ends()
 

@@ -122,7 +122,7 @@ def make_plan(seed: int, strikes: Sequence[Strike], *, can_until_done: bool = Tr
         as_runpod=dice(seed, "cloud").random() < 0.75,
         until_done=can_until_done and dice(seed, "until done").random() < 0.25,
         plain=dice(seed, "plain").random() < 0.05,
-        waits=dice(seed, "waits").random() < 0.5,
+        waits=dice(seed, "waits").random() < 0.4,
         boot_s=dice(seed, "boot").choice((0.0, 0.0, 0.3, 0.8)),
         strikes=tuple(_plan_strike(seed, place, strike) for place, strike in enumerate(dealt)),
     )
