@@ -91,16 +91,21 @@ class Follower:
         except GuardGone:
             return self.end_on_record()
         self.link = link
-        running = link.request("follow", run_id=self.run_id)["running"]
-        return None if running else self.end_on_record() or self.lost()
+        reply = link.request("follow", run_id=self.run_id)
+        return None if reply["running"] else self.end_on_record() or self.end_told(reply.get("end")) or self.lost()
 
     def end_in(self, events: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return the end of the run if the guard tells of it; a full volume may have kept it off the record."""
+        """Return the end of the run if the guard tells of it."""
         for event in events:
             if event["event"] == "ended" and event["run_id"] == self.run_id:
-                told = {"exit_code": event["exit_code"], "reason": event["reason"], "log_end": self.size()}
-                return self.end_on_record() or told
+                return self.end_on_record() or self.end_told(event)
         return None
+
+    def end_told(self, told: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the end as the guard has it: a full volume may have kept it off the record."""
+        if told is None:
+            return None
+        return {"exit_code": told["exit_code"], "reason": told["reason"], "log_end": self.size()}
 
     def end_on_record(self) -> dict[str, Any] | None:
         """Return the end of the run as its record has it, None while it has none."""

@@ -102,7 +102,10 @@ class Guard(Holds):
         connection.role = "follow"
         self.follower_lost_at = NEVER
         lease = self.lease or {}
-        return {"ok": True, "running": lease.get("run_id") == request.get("run_id") is not None}
+        run_id = request.get("run_id")
+        # A volume that takes nothing more keeps no record of an end that came before this follower.
+        end = self.last_end if self.last_end is not None and self.last_end["run_id"] == run_id else None
+        return {"ok": True, "running": lease.get("run_id") == run_id is not None, "end": end}
 
     def op_end(self, _connection: Connection, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the run to end, and kill it should it not."""

@@ -37,6 +37,7 @@ class Ends(Loop):
         self.holder: Connection | None = None
         self.lease: dict[str, Any] | None = None
         self.last_run_id: str | None = None
+        self.last_end: dict[str, Any] | None = None
         self.stopping: dict[str, str] | None = None
         self.follower_lost_at = NEVER
 
@@ -125,10 +126,10 @@ class Ends(Loop):
         run, was_asked, self.lease = self.lease["run"], bool(self.lease.get("ending")), None
         say(f"run {run['run_id']}: ended with {exit_code} ({reason}); when_done is {run['when_done']}")
         self.deadlines.pop("kill", None)
-        ended = {"event": "ended", "run_id": run["run_id"], "exit_code": exit_code, "reason": reason}
+        self.last_end = {"run_id": run["run_id"], "exit_code": exit_code, "reason": reason}
         for connection in list(self.connections.values()):
             if connection.role in LISTENERS:
-                connection.send(ended)
+                connection.send({"event": "ended", **self.last_end})
         if not self.may_keep(run, exit_code, reason, was_asked) and run["when_done"] != "keep":
             self.stop(f"run {run['run_id']} ended: {reason}", str(run["when_done"]))
         self.save()
@@ -204,12 +205,14 @@ class Ends(Loop):
             "deadlines": deadlines,
             "lease": self.lease if self.lease is not None and self.lease["kind"] == "run" else None,
             "last_run_id": self.last_run_id,
+            "last_end": self.last_end,
             "stopping": self.stopping,
         }
 
     def restore(self) -> None:
         """Take over from the guard that ran before on this start of the pod, if any did."""
         state = guard_state.load(self.directory)
+        self.last_end = None if state is None else state.get("last_end")
         if state is None:
             self.set_deadline("grace", guard_state.continue_grace(self.directory, grace_s()))
         elif state["stopping"] is not None:

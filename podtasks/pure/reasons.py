@@ -19,6 +19,11 @@ WORDS = {
 UNTRAINED = ("environment failed",)
 
 
+def is_for_want_of_space(reason: str) -> bool:
+    """Say whether a run ended because the volume took nothing more, so that its log may not tell."""
+    return "No space left" in reason or "Disk quota exceeded" in reason
+
+
 def describe_reason(reason: object) -> str:
     """Return a record's reason in words, "" where it has none."""
     text = str(reason or "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +70,9 @@ def task(
                 raise Exit(code=BROKEN_PIPE) from None
             except (OSError, UnicodeError) as error:
                 raise _local_failure(error) from error
+            finally:
+                # A Ctrl+C too many, while Python ends, would show tracebacks of what was to be tidied up.
+                atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
         made = invoke_task(help=dict(help), auto_shortflags=False, klass=TaskWithWords, **options)(run)
         made.words_name, made.takes_rest, made.choices = words, takes_rest, choices

@@ -187,11 +187,15 @@ def _follow_until_done(project: Project, account: Cloud, launched: Launched) -> 
 
 def _end_with(project: Project, account: Cloud, launched: Launched | None, outcome: Outcome) -> None:
     """Say what comes next, and end with the training's exit code."""
+    from podtasks.pure.reasons import is_for_want_of_space
+
     if launched is not None:
         _tell_cost(project, account, launched)
     if outcome.never_trained:
         project.console.note("nothing was trained: mend what the log names, then give the same command again")
-    elif outcome.exit_code:
+    elif outcome.exit_code != 0:
+        if is_for_want_of_space(outcome.reason):
+            project.console.note("the volume is full: inv storage shows what lies on it, inv storage clean frees space")
         project.console.note(
             "the same command, without --force-restart or --resume-from, goes on from the newest checkpoint, "
             "if one was written"

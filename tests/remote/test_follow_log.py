@@ -205,6 +205,24 @@ def test_rule_4_a_record_that_a_full_volume_refused_does_not_hide_the_end(follow
     assert following.wait_for("ended") == {"event": "ended", "exit_code": 5, "reason": "failed", "log_end": 6}
 
 
+def test_rule_4_an_end_before_the_follower_came_is_told_though_the_record_has_none(followed: Followed) -> None:
+    followed.append(b"begun\n")
+    guard = followed.pod.start_guard(PODTASKS_FOLLOWERS_S="60")
+    run = followed.run()
+    run.ask("ended", exit_code=1, reason="supervisor failed: OSError: [Errno 28] No space left on device")
+    told = {
+        "event": "ended",
+        "exit_code": 1,
+        "reason": "supervisor failed: OSError: [Errno 28] No space left on device",
+        "log_end": 6,
+    }
+    assert followed.follow().wait_for("ended") == told
+    guard.kill()
+    guard.wait()
+    followed.pod.start_guard(PODTASKS_FOLLOWERS_S="60")
+    assert followed.follow().wait_for("ended") == told
+
+
 def test_rule_5_it_waits_for_the_acknowledgement_but_not_for_ever(followed: Followed) -> None:
     followed.append(b"mine\n")
     followed.end()

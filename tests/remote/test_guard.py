@@ -133,7 +133,7 @@ def test_a_kept_pod_without_hours_stays(pod: FakePod) -> None:
 def test_followers_are_told_of_the_end_and_waited_for(pod: FakePod) -> None:
     pod.start_guard(PODTASKS_FOLLOWERS_S="30")
     run, follower = start_run(pod), pod.client()
-    assert follower.ask("follow", run_id="r-1") == {"ok": True, "running": True}
+    assert follower.ask("follow", run_id="r-1") == {"ok": True, "running": True, "end": None}
     assert pod.status()["followers"] == 1
     run.ask("ended", exit_code=3, reason="failed")
     assert follower.read() == {"event": "ended", "run_id": "r-1", "exit_code": 3, "reason": "failed"}

@@ -67,6 +67,8 @@ def test_follow_knows_when_nothing_was_trained() -> None:
     [
         (Outcome(1, "environment failed"), "nothing was trained: mend what the log names"),
         (Outcome(1, "failed"), "goes on from the newest checkpoint, if one was written"),
+        (Outcome(None, "pod lost"), "goes on from the newest checkpoint, if one was written"),
+        (Outcome(1, "supervisor failed: OSError: [Errno 28] No space left on device"), "inv storage clean frees space"),
     ],
 )
 def test_resuming_is_promised_only_where_there_can_be_a_checkpoint(
@@ -79,8 +81,7 @@ def test_resuming_is_promised_only_where_there_can_be_a_checkpoint(
     launched: Any = None
     with pytest.raises(Exit):
         train._follow(project, world.cloud(), launched)
-    (note,) = world.report.notes
-    assert says in note
+    assert says in world.report.notes[0]
 
 
 def test_question_before_a_pod_that_runs_is_deleted_names_its_training() -> None:
