@@ -92,11 +92,11 @@ def stop(
     """
     pod = find_pod(cloud, project)
     if pod is None or pod.status is not PodStatus.RUNNING:
+        note_end(ending.files, cloud, None, ending.at, report)
         return None
+    note_end(ending.files, cloud, pod, ending.at, report)
     if now:
-        mark_ended(cloud, pod, ending.files, report, ending.at)
-    else:
-        note_end(ending.files, pod.id, ending.at, report)
+        mark_ended(cloud, pod, report)
     ended = not now and _end_run(cloud, pod, report, grace_s)
     if ended and confirm_stopped(cloud, pod, clock, timeout_s=SELF_STOP_S):
         report.step(f"pod {pod.id} has stopped itself: no GPU is billed any more")
@@ -116,8 +116,10 @@ def terminate(cloud: Cloud, pod: Pod, report: Reporter, ending: Ending) -> None:
 
     A run on it is marked as ended by the user first, for seconds at most.
     """
-    if pod.status is PodStatus.RUNNING:
-        mark_ended(cloud, pod, ending.files, report, ending.at)
+    runs = pod.status is PodStatus.RUNNING
+    note_end(ending.files, cloud, pod if runs else None, ending.at, report)
+    if runs:
+        mark_ended(cloud, pod, report)
     cloud.api.terminate_pod(pod.id)
     report.step(f"pod {pod.id} is deleted; nothing of it is billed any more")
 

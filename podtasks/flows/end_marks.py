@@ -1,7 +1,8 @@
 """That a run was ended by its user: told to the run's own record before its pod goes, and noted on this machine.
 
 Whoever watches a training brings a lost run back, and one that its user has ended not. The record on the volume says
-so to all watchers; where the pod cannot be asked any more, the note here says so at least to those of this machine.
+so to all watchers; where the pod cannot be asked any more, or there is none just now because a watcher waits for a GPU,
+the note here says so at least to those of this machine.
 """
 
 from __future__ import annotations
@@ -28,12 +29,8 @@ MOST_NOTES = 100
 USER = "user"
 
 
-def mark_ended(cloud: Cloud, pod: Pod, files: ProjectFiles, report: Reporter, now: float) -> None:
-    """Tell a pod's run that its user ends it, within seconds, and note it here; what fails is said and no error.
-
-    `now` is the moment, in seconds since 1970.
-    """
-    note_end(files, pod.id, now, report)
+def mark_ended(cloud: Cloud, pod: Pod, report: Reporter) -> None:
+    """Tell a pod's run that its user ends it, within seconds; what fails is said and no error."""
     ((_, answer),) = ask_at_once({"mark": functools.partial(_mark, cloud, pod)}, MARK_TIMEOUT_S)
     if isinstance(answer, dict):
         run_id, noted = answer.get("run_id"), answer.get("noted", True)
@@ -50,9 +47,12 @@ def mark_ended(cloud: Cloud, pod: Pod, files: ProjectFiles, report: Reporter, no
     )
 
 
-def note_end(files: ProjectFiles, pod_id: str, now: float, report: Reporter) -> None:
-    """Note that the user ends whatever runs on a pod."""
-    notes = {**_read_notes(files), pod_id: now}
+def note_end(files: ProjectFiles, cloud: Cloud, pod: Pod | None, now: float, report: Reporter) -> None:
+    """Note that the user ends whatever runs on a pod, and wants nothing of before brought back.
+
+    `now` is the moment, in seconds since 1970. What fails is said and no error.
+    """
+    notes = {**_read_notes(files), _project_key(cloud.name): now, **({} if pod is None else {pod.id: now})}
     newest = sorted(notes.items(), key=lambda item: item[1])[-MOST_NOTES:]
     try:
         files.ensure_state_folder()
@@ -64,7 +64,19 @@ def note_end(files: ProjectFiles, pod_id: str, now: float, report: Reporter) -> 
 def was_ended_here(files: ProjectFiles, record: Mapping[str, Any]) -> bool:
     """Return whether the user has ended this run's pod from this machine, after the run was launched."""
     pod = record.get("pod")
-    at = _read_notes(files).get(str(pod.get("id"))) if isinstance(pod, Mapping) else None
+    return isinstance(pod, Mapping) and _is_noted(files, str(pod.get("id")), record)
+
+
+def was_called_off(files: ProjectFiles, cloud_name: str, record: Mapping[str, Any]) -> bool:
+    """Return whether the user has ended this project's training from this machine, after this run was launched.
+
+    However the run itself ended, nothing is to go on after it.
+    """
+    return _is_noted(files, _project_key(cloud_name), record)
+
+
+def _is_noted(files: ProjectFiles, key: str, record: Mapping[str, Any]) -> bool:
+    at = _read_notes(files).get(key)
     # The id has the time of the machine that launched the run, which is mostly this one.
     began = made_at(str(record.get("run_id")))
     began = launched_at(record) if began is None else began
@@ -91,6 +103,11 @@ def _mark(cloud: Cloud, pod: Pod) -> dict[str, Any]:
 
 def _describe(error: object) -> str:
     return error.what.rstrip(".") if isinstance(error, PodtasksError) else f"{type(error).__name__}: {error}"
+
+
+def _project_key(cloud_name: str) -> str:
+    """Return what stands for all pods of the project on a cloud: no pod's id, which are single words."""
+    return f"all on {cloud_name}"
 
 
 def _path(files: ProjectFiles) -> Path:

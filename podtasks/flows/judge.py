@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from podtasks.flows.end_marks import tell_end
+from podtasks.flows.end_marks import USER, tell_end, was_called_off
 from podtasks.flows.follow import Outcome
 from podtasks.flows.relaunch import Ground
 from podtasks.flows.sight import LOOK_S, STUCK_LOOKS, STUCK_S, Lookout, Sight
@@ -16,10 +16,12 @@ from podtasks.flows.watched import Watched, from_record
 from podtasks.pure.chain import Chain
 from podtasks.pure.errors import PodtasksError
 from podtasks.pure.pod import Pod, PodStatus
+from podtasks.pure.reasons import describe_reason
 from podtasks.pure.recovery import (
     Decision,
     Done,
     Ending,
+    Relaunch,
     RunFacts,
     Wait,
     classify,
@@ -53,14 +55,14 @@ class Judge:
         """Decide about an end that the log stream told."""
         facts = with_outcome(self._facts(watched), outcome.exit_code, outcome.reason)
         if classify(facts) in (Ending.FINISHED, Ending.BY_A_PERSON):
-            return watched, decide(facts, Life.LOST)
+            return watched, self._decide(watched, facts, Life.LOST)
         record = self._lookout(watched).read_end(RECORD_PATIENCE_S)
         if record is not None and record.get("run_id") != watched.run_id:
             return self.turn_to(watched, record)
         if record is not None and ended_at(record) is not None:
             watched = replace(watched, record=record)
-            return watched, decide(self._facts(watched), Life.LOST)
-        return watched, decide(facts, Life.LOST)
+            return watched, self._decide(watched, self._facts(watched), Life.LOST)
+        return watched, self._decide(watched, facts, Life.LOST)
 
     def judge_sight(self, watched: Watched, timeout_s: float = LOOK_S) -> tuple[Watched, Decision]:
         """Look at the run, `timeout_s` seconds at most, and decide.
@@ -78,13 +80,13 @@ class Judge:
             return self.turn_to(watched, sight.record)
         self.still_beat = sight.heartbeat if sight.silence_was_read else None
         watched = self._update(watched, sight)
-        return watched, decide(self._facts(watched, sight.heartbeat), sight.life)
+        return watched, self._decide(watched, self._facts(watched, sight.heartbeat), sight.life)
 
     def _judge_ended(self, watched: Watched, newest: Mapping[str, Any] | None) -> tuple[Watched, Decision]:
         """Decide about a run with an end on record, unless another one came after it."""
         if newest is not None and newest.get("run_id") != watched.run_id:
             return self.turn_to(watched, newest)
-        return watched, decide(self._facts(watched), Life.LOST)
+        return watched, self._decide(watched, self._facts(watched), Life.LOST)
 
     def has_moved_on(self, watched: Watched) -> bool:
         """Return whether the volume, where it can be read, tells of another run, or of an end, that is news."""
@@ -103,7 +105,7 @@ class Judge:
         self._notes.note_record(record)
         if ended_at(record) is None:
             return newer, Wait("it was launched by somebody else")
-        return newer, decide(self._facts(newer), Life.LOST)
+        return newer, self._decide(newer, self._facts(newer), Life.LOST)
 
     def know_pod(self, watched: Watched, pod: Pod) -> None:
         """Tell which address the run's pod answered at last."""
@@ -128,6 +130,16 @@ class Judge:
         assert known is not None
         # The chain of a run that was not launched to be kept going is known here only.
         return replace(known, chain=watched.chain, run=known.run or watched.run, launched=watched.launched)
+
+    def is_called_off(self, watched: Watched) -> bool:
+        """Return whether the user has said on this machine that nothing is to go on after this run."""
+        return was_called_off(self._ground.files, self._ground.cloud.name, watched.record)
+
+    def _decide(self, watched: Watched, facts: RunFacts, life: Life) -> Decision:
+        decision = decide(facts, life)
+        if isinstance(decision, Relaunch) and self.is_called_off(watched):
+            return Done(facts.exit_code, describe_reason(USER))
+        return decision
 
     def _facts(self, watched: Watched, heartbeat: bytes | None = None) -> RunFacts:
         record = tell_end(self._ground.files, watched.record)

@@ -12,6 +12,7 @@ from podtasks.doors.clock import Clock
 from podtasks.doors.console import Reporter
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows.cloud import Cloud
+from podtasks.flows.end_marks import was_called_off
 from podtasks.flows.launched import Launched
 from podtasks.flows.place import build_pod_plan, find_place
 from podtasks.flows.pod_programs import PodPrograms
@@ -76,7 +77,8 @@ def relaunch(ground: Ground, run_id: str, chain: Chain, *, still_beat: bytes | N
         record, heartbeat = _read(ground, pod, shell, run_id, still_beat)
         now = ground.wall()
         decision = decide(read_facts(record, chain, now, heartbeat=heartbeat), Life.LOST)
-        if not isinstance(decision, Relaunch):
+        called_off = was_called_off(ground.files, cloud.name, record)
+        if called_off or not isinstance(decision, Relaunch):
             raise NotNeededError(record, is_alive=False)
         moment = datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
         try:

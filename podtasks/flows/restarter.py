@@ -25,7 +25,7 @@ from podtasks.pure.errors import (
     TransportError,
 )
 from podtasks.pure.pod import PodStatus
-from podtasks.pure.recovery import Decision, GiveUp, Relaunch, Wait, describe_use
+from podtasks.pure.recovery import Decision, Done, GiveUp, Relaunch, Wait, describe_use
 
 FIRST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 300.0
@@ -80,6 +80,8 @@ class Restarter:
                 if isinstance(error, PodTimeoutError):
                     self._drop_pod()
             clock.sleep(next(pauses))
+            if self._judge.is_called_off(watched):
+                return watched, Done(None, "nobody wants it started again since inv stop")
             if self._judge.has_moved_on(watched):
                 return replace(watched, pod=None), Wait("somebody else was faster")
 

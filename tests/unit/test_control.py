@@ -236,6 +236,14 @@ def test_run_on_a_terminated_pod_is_marked_as_ended_by_the_user_first(world: Wor
     assert [step.split()[0] for step in world.report.steps] == ["run", "pod"]
 
 
+def test_stop_without_a_running_pod_blames_no_earlier_loss_on_the_user(world: World) -> None:
+    world.api.on("list_pods", [STOPPED])
+    assert stop_ours(world) is None
+    files = ProjectFiles(world.folder)
+    assert end_marks.was_called_off(files, "RunPod", LOST) and end_marks.tell_end(files, LOST) is LOST
+    assert not end_marks.was_called_off(files, "local cloud", LOST), "its runs are others"
+
+
 # What this machine knows of it
 
 
@@ -256,14 +264,14 @@ def test_run_was_ended_here_when_its_pod_was_after_its_launch(
 ) -> None:
     files = ProjectFiles(world.folder)
     assert not end_marks.was_ended_here(files, record)
-    end_marks.note_end(files, "pod1", NOW, world.report)
+    end_marks.note_end(files, world.cloud(), make_pod(), NOW, world.report)
     assert end_marks.was_ended_here(files, record) is is_ours
 
 
 def test_run_whose_pod_was_deleted_from_here_is_told_as_that_and_not_as_lost(world: World) -> None:
     files = ProjectFiles(world.folder)
     assert end_marks.tell_end(files, LOST) is LOST
-    end_marks.note_end(files, "pod1", NOW, world.report)
+    end_marks.note_end(files, world.cloud(), make_pod(), NOW, world.report)
     told = end_marks.tell_end(files, LOST)
     assert (told["reason"], told["failure"]) == ("user", None)
     assert end_marks.tell_end(files, {**LOST, "ended_at": None, "reason": None})["reason"] == "user"
@@ -279,22 +287,22 @@ def test_notes_that_cannot_be_read_are_none_and_are_replaced(world: World, text:
     files.ensure_state_folder()
     (files.state_folder / "ended-pods.json").write_text(text)
     assert not end_marks.was_ended_here(files, LOST)
-    end_marks.note_end(files, "pod1", NOW, world.report)
+    end_marks.note_end(files, world.cloud(), make_pod(), NOW, world.report)
     assert end_marks.was_ended_here(files, LOST)
 
 
 def test_notes_of_long_ago_are_let_go(world: World) -> None:
     files = ProjectFiles(world.folder)
     for number in range(end_marks.MOST_NOTES + 1):
-        end_marks.note_end(files, f"pod{number}", NOW + number, world.report)
+        end_marks.note_end(files, world.cloud(), make_pod(f"pod{number}"), NOW + number, world.report)
     assert not end_marks.was_ended_here(files, {**LOST, "pod": {"id": "pod0"}})
-    assert end_marks.was_ended_here(files, LOST)
+    assert end_marks.was_ended_here(files, {**LOST, "pod": {"id": "pod2"}})
 
 
 def test_disk_that_takes_no_note_keeps_no_pod_running(world: World) -> None:
     files = ProjectFiles(world.folder / "missing" / "folder")
     (world.folder / "missing").write_text("a file")
-    end_marks.note_end(files, "pod1", NOW, world.report)
+    end_marks.note_end(files, world.cloud(), make_pod(), NOW, world.report)
     assert "is not noted here" in world.report.notes[0]
 
 

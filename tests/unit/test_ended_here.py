@@ -12,7 +12,7 @@ from podtasks.pure.chain import Chain
 from podtasks.pure.recovery import Done, Relaunch, decide
 from podtasks.pure.settings import Settings
 from podtasks.pure.signs import Life
-from tests.unit.fakes import World
+from tests.unit.fakes import World, make_pod
 
 NOW = 1_800_000_000.0
 RECORD = {
@@ -30,5 +30,5 @@ def test_lost_run_is_brought_back_unless_its_pod_was_taken_away_from_here(world:
     watched = from_record(RECORD, None, None)
     assert watched is not None
     assert isinstance(decide(judge._facts(watched), Life.LOST), Relaunch)
-    note_end(files, "pod1", NOW - 10, world.report)
+    note_end(files, world.cloud(), make_pod(), NOW - 10, world.report)
     assert isinstance(decide(judge._facts(watched), Life.LOST), Done)

@@ -11,6 +11,7 @@ import pytest
 
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import judge, keep_going, restarter
+from podtasks.flows.control import Ending, stop
 from podtasks.flows.follow import Outcome
 from podtasks.flows.keep_going import Keeper
 from podtasks.flows.launch import PodHeldError
@@ -298,6 +299,44 @@ def test_pod_that_is_waited_for_is_not_asked_for_once_somebody_else_has_one(stag
     stage.launches = [NO_GPU]
     stage.ends = [newer]
     assert keeper.keep(of_record()).decision == Done(0, "finished")
+
+
+@pytest.mark.parametrize("end", [LOST, None], ids=["lost", "failed"])
+def test_inv_stop_while_a_pod_is_waited_for_ends_the_wait(stage: Stage, end: Sight | None) -> None:
+    """There is no pod then that could be asked to end its run, and no run that could note it."""
+    keeper = stage.keeper()
+    watched = of_record() if end else of_record(ended_at=WALL, exit_code=7, reason="failed", last_step=3)
+    stage.sights = [end] if end else []
+    stage.launches = [NO_GPU, NO_GPU]
+    sleep = stage.world.clock.sleep
+
+    def sleep_then_stop(seconds: float) -> None:
+        sleep(seconds)
+        if len(stage.asked) == 2:
+            stop_nothing(stage)
+
+    stage.world.clock.sleep = sleep_then_stop  # type: ignore[method-assign]
+    assert isinstance(keeper.keep(watched).decision, Done)
+    assert len(stage.asked) == 2 and stage.told == []
+
+
+def stop_nothing(stage: Stage) -> None:
+    stage.world.api.on("list_pods", [])
+    ending = Ending(ProjectFiles(stage.folder), stage.wall)
+    report, clock = stage.world.report, stage.world.clock
+    assert stop(stage.world.cloud(), "demo", report, clock, now=False, grace_s=30.0, ending=ending) is None
+
+
+@pytest.mark.parametrize("reason", ["failed", "pod lost", None])
+def test_run_that_was_called_off_is_not_started_again_however_it_ended(stage: Stage, reason: str | None) -> None:
+    stop_nothing(stage)
+    changes = {"ended_at": WALL - 60, "exit_code": 7, "reason": reason} if reason else {}
+    stage.sights = [] if reason else [LOST]
+    assert isinstance(stage.keeper().act_once(of_record(**changes))[1], Done)
+    stage.launches = [SECOND]
+    stage.sights = []
+    later = of_record(launched_at=WALL + 60, ended_at=WALL + 90, exit_code=7, reason="failed")
+    assert isinstance(stage.keeper().act_once(later)[1], Relaunch), "a run after that is another story"
 
 
 def test_api_key_that_is_refused_for_long_ends_the_watch(stage: Stage) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import relaunch as module
+from podtasks.flows.end_marks import note_end
 from podtasks.flows.launched import Launched
 from podtasks.flows.relaunch import Ground, relaunch
 from podtasks.flows.train import NotNeededError
@@ -129,6 +130,15 @@ def test_run_that_the_volume_knows_to_have_finished_is_not_launched_again(yard: 
     assert caught.value.record["exit_code"] == 0 and not caught.value.is_alive
     assert yard.world.api.orders() == ["resume_pod pod1 1", "stop_pod pod1"], "what was started for it is stopped"
     assert pod.questions("launch.py") == [] and pod.open_shells() == 0
+
+
+def test_run_that_the_user_has_called_off_meanwhile_is_not_launched_again(yard: Yard, pod: FakePod) -> None:
+    pod.on("status.py", IDLE, IDLE)
+    stops_the_pod(yard.world)
+    note_end(yard.ground.files, yard.ground.cloud, make_pod("pod2"), WALL + 1, yard.world.report)
+    with pytest.raises(NotNeededError) as caught:
+        yard.relaunch()
+    assert not caught.value.is_alive and pod.questions("launch.py") == []
 
 
 def test_newer_run_on_the_volume_is_left_alone(yard: Yard, pod: FakePod) -> None:

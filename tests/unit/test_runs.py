@@ -167,6 +167,6 @@ def test_run_lost_with_a_pod_that_was_deleted_from_here_is_told_as_ended_by_the_
     world.api.on("list_pods", [])
     cloud = replace(world.cloud(), s3_keys=KEYS, data_center="EU-RO-1")
     assert read(world, files, 1).records[0]["reason"] == "pod lost"
-    end_marks.note_end(files, "pod1", 1.8e9, world.report)
+    end_marks.note_end(files, world.cloud(), make_pod(), 1.8e9, world.report)
     record, _ = find_last_run(cloud, files)
     assert record is not None and record["reason"] == read(world, files, 1).records[0]["reason"] == "user"
