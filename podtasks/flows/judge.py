@@ -97,7 +97,9 @@ class Judge:
 
     def turn_to(self, watched: Watched, record: Mapping[str, Any]) -> tuple[Watched, Decision]:
         """Turn to another run than the one that was watched, or to the true record of the same one, and decide."""
-        newer = from_record(record, self._bounds, self._find_pod(record))
+        # The chain of a run that was not launched to be kept going is known here only, and is no other run's.
+        bounds = watched.chain if record.get("run_id") == watched.run_id else self._bounds
+        newer = from_record(record, bounds, self._find_pod(record))
         if newer is None:
             return watched, Done(None, f"run {record.get('run_id')} came after it, which nobody asked to keep going")
         if newer.run_id != watched.run_id:

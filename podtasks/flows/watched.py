@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from podtasks.flows.launched import Launched
+from podtasks.pure.budget import amount
 from podtasks.pure.chain import Chain, parse_chain
 from podtasks.pure.pod import Pod
 from podtasks.pure.restart import parse_stored_run
@@ -56,8 +57,11 @@ def from_launched(launched: Launched, chain: Chain, now: float) -> Watched:
 
 
 def from_record(record: Mapping[str, Any], bounds: Chain | None, pod: Pod | None) -> Watched | None:
-    """Return the run of a record as one to watch; None where it has no chain and there are no `bounds` for one."""
-    chain = parse_chain(record.get("chain")) or bounds
+    """Return the run of a record as one to watch; None where it has no chain and there are no `bounds` for one.
+
+    Such a run's own limits hold as well.
+    """
+    chain = parse_chain(record.get("chain")) or _tighten(bounds, record)
     if chain is None:
         return None
     try:
@@ -65,3 +69,13 @@ def from_record(record: Mapping[str, Any], bounds: Chain | None, pod: Pod | None
     except ValueError:
         run = None
     return Watched(str(record.get("run_id")), chain, run, pod, record)
+
+
+def _tighten(bounds: Chain | None, record: Mapping[str, Any]) -> Chain | None:
+    """Return bounds that are no wider than the limits that a run was launched with."""
+    if bounds is None:
+        return None
+    hours, usd = (amount(record, name) for name in ("max_hours", "max_cost_usd"))
+    max_hours = bounds.max_hours if hours is None else min(hours, bounds.max_hours)
+    max_cost_usd = min((limit for limit in (usd, bounds.max_cost_usd) if limit is not None), default=None)
+    return replace(bounds, max_hours=max_hours, max_cost_usd=max_cost_usd)

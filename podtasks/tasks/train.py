@@ -177,7 +177,7 @@ def _follow_until_done(project: Project, account: Cloud, launched: Launched) -> 
     bounds = bounds_of(project.settings, launched.run.run_id)
     if launched.chain is None:
         project.console.note("this run was launched without --until-done: only this command keeps it going")
-    keeper = make_keeper(make_ground(project, account), bounds, write_log)
+    keeper = make_keeper(make_ground(project, account), None, write_log)
     finish = keep(keeper, keeper.take(launched, launched.chain or bounds))
     last, outcome = tell_finish(project, account, finish)
     if isinstance(finish.decision, GiveUp):

@@ -265,6 +265,23 @@ def test_run_of_a_faster_watcher_is_followed(stage: Stage, error: PodtasksError)
     assert len(stage.asked) == 1 and stage.leftovers() == []
 
 
+def test_newer_run_that_nobody_asked_to_keep_going_is_left_alone(stage: Stage) -> None:
+    stage.launches = [NotNeededError(make_record("run2", chain=None), is_alive=True)]
+    stage.world.api.on("find_pod pod1", None)
+    decision = look_once(stage, LOST)
+    assert isinstance(decision, Done) and "nobody asked to keep going" in decision.reason
+
+
+def test_run_without_a_chain_of_its_own_that_was_joined_is_kept_going(stage: Stage) -> None:
+    keeper = stage.keeper()
+    watched = keeper.take(Launched(make_pod(), make_run("run1")), CHAIN)
+    failed = make_record(chain=None, ended_at=WALL, exit_code=7, reason="failed", last_step=3)
+    stage.views = [GONE, Outcome(0, "finished")]
+    stage.sights = [LOST]
+    stage.launches = [NotNeededError(failed, is_alive=False), SECOND]
+    assert keeper.keep(watched).decision == Done(0, "finished")
+
+
 def test_end_that_the_pod_found_on_the_volume_ends_it_all(stage: Stage) -> None:
     keeper = stage.keeper()
     stage.sights = [LOST]

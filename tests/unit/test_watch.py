@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from podtasks.doors.project_files import ProjectFiles
 from podtasks.flows import watch
+from podtasks.flows.launched import Launched
 from podtasks.flows.relaunch import Ground
 from podtasks.flows.watch import bounds_of, describe, describe_nothing, find_newest, tell_loss
 from podtasks.flows.watch_notes import WatchNotes
@@ -19,8 +21,9 @@ from podtasks.pure.errors import SettingsError
 from podtasks.pure.recovery import Done, GiveUp, Relaunch, Wait
 from podtasks.pure.settings import Settings
 from podtasks.pure.signs import Silence
-from tests.unit.fakes import World
-from tests.unit.test_keep_going import CHAIN, WALL, make_record, of_record
+from podtasks.tasks.train import _follow_until_done
+from tests.unit.fakes import World, make_pod
+from tests.unit.test_keep_going import CHAIN, WALL, make_record, make_run, of_record
 
 GIVEN_UP = GiveUp("run run1 was lost with its pod; max_restarts", "raise max_restarts", None, was_lost=True)
 
@@ -47,6 +50,43 @@ def test_run_that_nobody_asked_to_keep_going_is_none_to_watch_without_bounds() -
     assert from_record(record, None, None) is None
     watched = from_record(record, CHAIN, None)
     assert watched is not None and watched.chain == CHAIN and watched.pod_id == "pod1"
+
+
+@pytest.mark.parametrize(
+    ("limits", "max_hours", "max_cost_usd"),
+    [
+        ({"max_hours": 2.0, "max_cost_usd": 3.0}, 2.0, 3.0),
+        ({"max_hours": 99.0, "max_cost_usd": 99.0}, 10.0, 5.0),
+        ({"max_hours": 2.0, "max_cost_usd": None}, 2.0, 5.0),
+        ({}, 10.0, 5.0),
+    ],
+)
+def test_limits_of_a_run_that_is_adopted_hold_for_all_that_follow(
+    limits: dict[str, Any], max_hours: float, max_cost_usd: float
+) -> None:
+    bounds = replace(CHAIN, max_cost_usd=5.0)
+    watched = from_record(make_record(chain=None, **limits), bounds, None)
+    assert watched is not None
+    assert (watched.chain.max_hours, watched.chain.max_cost_usd) == (max_hours, max_cost_usd)
+    without = from_record(make_record(chain=None, **limits), CHAIN, None)
+    assert without is not None and without.chain.max_cost_usd == limits.get("max_cost_usd")
+
+
+def test_until_done_keeps_no_training_going_that_others_launch_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Chain | None] = []
+
+    def make_keeper(_: object, bounds: Chain | None, __: object) -> object:
+        asked.append(bounds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("podtasks.tasks.keep.make_keeper", make_keeper)
+    monkeypatch.setattr("podtasks.tasks.keep.make_ground", lambda *_: None)
+    project = SimpleNamespace(settings=Settings(project="demo"), console=world.report)
+    with pytest.raises(KeyboardInterrupt):
+        _follow_until_done(project, world.cloud(), Launched(make_pod(), make_run("run1")))  # type: ignore[arg-type]
+    assert asked == [None]
 
 
 def test_newest_run_is_what_this_machine_saw_last_where_nothing_else_tells(world: World) -> None:
