@@ -349,15 +349,21 @@ def test_ports_are_late_or_stale(world: World) -> None:
     assert shown() == [old] != [ssh_port(world, pod_id)]
 
 
-@pytest.mark.parametrize("way", ["kill", "preempt", "process 1"])
-def test_a_pod_dies_while_it_boots(world: World, way: str) -> None:
+@pytest.mark.parametrize("way", ["kill", "preempt"])
+def test_a_pod_is_gone_while_it_boots(world: World, way: str) -> None:
     effect = hit(world, "api/dies_while_booting", way)
     pod_id = create(world)
-    wait_for(world, lambda: any("struck" in text for _, text in world.timeline), "the ambush to strike")
-    if way == "process 1":
-        assert targets.list_pods(world) == {pod_id: "RUNNING"}
-    else:
-        assert targets.list_pods(world) == {pod_id: "EXITED"}
+    wait_for(world, lambda: targets.list_pods(world) == {pod_id: "EXITED"}, "the pod to be gone")
+    undo(effect)
+
+
+def test_a_container_ends_while_it_boots(world: World) -> None:
+    effect = hit(world, "api/dies_while_booting", "process 1", " 0.8 s")
+    pod_id = create(world)
+    wait_for(world, lambda: inside(world, pod_id)["process_id"], "the container to run")
+    first = inside(world, pod_id)["process_id"]
+    wait_for(world, lambda: inside(world, pod_id)["process_id"] not in (first, None), "another container to run", 20)
+    assert targets.list_pods(world) == {pod_id: "RUNNING"}
     undo(effect)
 
 
@@ -386,8 +392,8 @@ def test_the_way_to_a_pod_is_disturbed(world: World) -> None:
 
 def test_connections_are_reset_in_a_command(world: World) -> None:
     world.start()
-    effect = hit(world, "network/reset_in_command", "launch.py")
-    wait_for(world, lambda: any("struck" in text for _, text in world.timeline), "the ambush to strike", 30)
+    effect = hit(world, "network/reset_in_command", "prepare.py")
+    wait_for(world, lambda: b"broke" in world.command.stderr(), "the link to be noticed broken", 30)
     undo(effect)
 
 
@@ -472,6 +478,7 @@ def test_strikes_that_end_a_training(world: World, kind: str, fitting: str, word
     pids = targets.require_processes(world, words)
     hit(world, kind, fitting)
     wait_gone(pids)
+    assert b"> trained" not in world.log_path.read_bytes()
     if words == "scripts/train.py":
         assert wait_for_end(world) == 137
         record = next((targets.volume(world) / "runs").glob("*/run.json")).read_text()
@@ -641,18 +648,22 @@ def test_locks_are_left(world: World) -> None:
     wait_for(world, lambda: b"created" in world.command.stderr(), "the command to go on")
 
 
-def test_a_lease_is_left_and_a_sync_broken(world: World) -> None:
+def test_a_sync_is_broken(world: World) -> None:
     world.start()
     effect = hit(world, "volume/break_sync", "what runs it", "0.00")
     wait_for(world, lambda: any("struck" in text for _, text in world.timeline), "the ambush to strike", 30)
     undo(effect)
-    hit(world, "cli/kill")
+    assert not targets.processes(world, "sync_code.py")
 
+
+def test_a_lease_is_left(world: World) -> None:
     world.start()
     wait_for(world, lambda: targets.processes(world, "prepare.py"), "the lease to be taken")
-    hit(world, "volume/leave_lease")
+    (holder,) = targets.processes(world, "prepare.py")
+    hit(world, "volume/leave_lease", "after 5.")
     assert world.command.wait(10.0) == -9
-    assert targets.processes(world, "prepare.py")
+    time.sleep(1.0)
+    assert targets.is_running(holder)
 
 
 # The cloud
