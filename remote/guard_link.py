@@ -42,12 +42,17 @@ class GuardLink:
             raise GuardGone(str(error)) from error
         deadline = time.monotonic() + REPLY_TIMEOUT_S
         while True:
+            replies: list[dict[str, Any]] = []
             for message in self._read(max(0.0, deadline - time.monotonic())):
-                if "event" not in message:
-                    return message
-                self._events.append(message)
+                (self._events if "event" in message else replies).append(message)
+            if replies:
+                return replies[0]
             if time.monotonic() > deadline:
                 raise GuardGone("the guard does not answer")
+
+    def has_events(self) -> bool:
+        """Say whether there are events that came with a reply: no select tells of them any more."""
+        return bool(self._events)
 
     def take_events(self, timeout_s: float = 0.0) -> list[dict[str, Any]]:
         """Return the events that came, waiting for the first one. Raise GuardGone when the guard left."""

@@ -26,6 +26,7 @@ class SupervisorLink:
         self._guard_started = False
         self._launched_at = time.monotonic()
         self._pgid = 0
+        self._ending: str | None = None
 
     def take_lease(self) -> bool:
         """Take the lease over from the launch; say on standard error why not."""
@@ -43,6 +44,11 @@ class SupervisorLink:
         self._pgid = pgid
         self._tell("training", pgid=pgid)
 
+    def tell_ending(self, reason: str) -> None:
+        """Tell the guard, and each that comes after it, why the run is to end: it ends what does not end."""
+        self._ending = reason
+        self._tell("end", reason=reason)
+
     def tell_finishing(self, exit_code: int, reason: str) -> None:
         """Tell the guard how the run ended before that is written down, so that what hangs there keeps no pod."""
         self._tell("finishing", exit_code=exit_code, reason=reason)
@@ -59,8 +65,10 @@ class SupervisorLink:
         return [] if self._link is None else [self._link.fileno()]
 
     def next_try_at(self) -> float | None:
-        """Return when to look for the guard again (monotonic), None while it is there."""
-        return self._next_try_at if self._link is None else None
+        """Return when to look for the guard again (monotonic), at once for what it has said; None for never."""
+        if self._link is None:
+            return self._next_try_at
+        return 0.0 if self._link.has_events() else None
 
     def look_if_due(self) -> None:
         """Look for a guard that is gone when it is time to."""
@@ -119,6 +127,8 @@ class SupervisorLink:
             if link.request("run", again=True, **self._lease_request())["ok"]:
                 self._link = link
                 self.tell_group(self._pgid)
+                if self._ending is not None:
+                    self.tell_ending(self._ending)
             else:
                 link.close()
                 self._next_try_at = now + 1.0

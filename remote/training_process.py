@@ -60,7 +60,10 @@ class TrainingProcess:
         if self._end.reason is not None:
             send(os.killpg, self._pgid, signal.SIGTERM)
         while process.poll() is None:
-            self._wait_for_news()
+            self._wait_for_news(self._stall.next_check_at())
+            if self._stall.ends_run(self._end):
+                self._begin_end()
+            self._kill_if_due()
         self._let_group_end()
         return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
@@ -71,29 +74,34 @@ class TrainingProcess:
                 send(os.kill, pid, signal.SIGTERM)
             self._end.kill_at = time.monotonic() + leftover_grace_s()
         while run_record.group_members(self._pgid) and time.monotonic() < self._end.kill_at:
-            self._wait_for_news(0.02)
+            self._wait_for_news(time.monotonic() + 0.02)
         if self._end.reason is None:
             self._end.kill_at = None
 
-    def _wait_for_news(self, at_most_s: float | None = None) -> None:
-        """Wait for a signal, for the guard or for a deadline, and act on it."""
-        descriptors = self._link.descriptors()
-        ready, _, _ = select.select([self._wakeup, *descriptors], [], [], self._time_left_s(at_most_s))
+    def _wait_for_news(self, until: float | None) -> None:
+        """Wait for a signal, for the guard or for a deadline, but not beyond `until` (monotonic); act on it."""
+        sources = [self._wakeup, *self._link.descriptors()]
+        ready, _, _ = select.select(sources, [], [], self._time_left_s(until))
         is_new = self._wakeup in ready and self._end.heed_signals(self._wakeup)
-        if any(descriptor in ready for descriptor in descriptors):
-            is_new = any([self._end.ask(reason) for reason in self._link.end_reasons()]) or is_new
-        if is_new or self._stall.ends_run(self._end):
-            send(os.killpg, self._pgid, signal.SIGTERM)
+        if any([self._end.ask(reason) for reason in self._link.end_reasons()]) or is_new:
+            self._begin_end()
         self._link.look_if_due()
+
+    def _begin_end(self) -> None:
+        """Have what runs end, and the guard know why."""
+        send(os.killpg, self._pgid, signal.SIGTERM)
+        self._link.tell_ending(str(self._end.reason))
+
+    def _kill_if_due(self) -> None:
+        """Kill what was asked to end and has not, each second again."""
         if self._end.kill_at is not None and time.monotonic() >= self._end.kill_at:
             send(os.killpg, self._pgid, signal.SIGKILL)
             self._end.kill_at = time.monotonic() + 1.0
 
-    def _time_left_s(self, at_most_s: float | None) -> float | None:
+    def _time_left_s(self, until: float | None) -> float | None:
         """Return the seconds to the next deadline, None when there is none."""
-        times = [self._end.kill_at, self._link.next_try_at(), self._stall.next_check_at()]
-        left = [max(0.0, at - time.monotonic()) for at in times if at is not None]
-        return min([*left, *([] if at_most_s is None else [at_most_s])], default=None)
+        times = [until, self._end.kill_at, self._link.next_try_at()]
+        return min((max(0.0, at - time.monotonic()) for at in times if at is not None), default=None)
 
 
 def prefer_when_memory_ends(pid: int) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
-from unittest.mock import Mock
 
 import pytest
 
@@ -92,6 +90,13 @@ def test_on_stall_stop_ends_the_run_and_says_why(pod: FakePod) -> None:
     assert pod.wait_for_stop() == ["pod stop pod123"], "a stalled pod is not kept"
     assert sorted(told(pod)) == ["failed", "stalled"]
     assert message(pod)["text"].endswith("It is ended now.")
+
+
+def test_the_guard_knows_of_a_stop_so_that_it_ends_what_no_signal_ends(pod: FakePod) -> None:
+    pod.add_program("nvidia-smi", IDLE)
+    script = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SILENT}"
+    pod.launch(script, stall_minutes=STALL_S / 60, on_stall="stop", stop_grace_s=1000)
+    wait_until(lambda: pod.status()["lease"]["ending"] == "stalled", "the guard to know")
 
 
 def test_a_training_that_uses_its_gpu_has_not_stalled(pod: FakePod) -> None:
@@ -234,23 +239,6 @@ def test_each_program_has_its_own_time(silence: ModuleType, monkeypatch: pytest.
     watch.begin()
     assert clock.run(watch, 29 * 60) == []
     assert clock.run(watch, 60) == ["stalled"]
-
-
-def test_the_time_begins_with_each_program_that_is_run(silence: ModuleType, tmp_path: Path) -> None:
-    assert silence.__name__ == "silence"
-    training_process = importlib.import_module("training_process")
-    stall, link = Mock(), Mock()
-    stall.next_check_at.return_value = link.next_try_at.return_value = None
-    stall.ends_run.return_value = False
-    link.descriptors.return_value = []
-    reader, writer = os.pipe()
-    end = importlib.import_module("end_request").EndRequest(30)
-    process = training_process.TrainingProcess(str(tmp_path / "log"), link, end, reader, stall)
-    os.close(writer)  # always ready, so that nothing is waited for
-    end.heed_signals = Mock(return_value=False)
-    assert process.run(["true"], dict(os.environ), "/") == 0
-    stall.begin.assert_called_once_with()
-    os.close(reader)
 
 
 def test_where_nobody_looks_at_the_log_nothing_is_said(silence: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -267,6 +268,18 @@ def test_kill_of_the_guard_does_not_hurt_the_run(pod: FakePod) -> None:
     go_on.touch()
     assert pod.wait_for_end(answer["run_dir"])["exit_code"] == 0
     assert pod.wait_for_stop() == ["pod stop pod123"]
+
+
+def test_each_guard_knows_of_an_end_that_a_signal_asked_for_and_ends_what_does_not_end(pod: FakePod) -> None:
+    guard = pod.start_guard()
+    pod.launch(STUBBORN, stop_grace_s=1000)
+    pod.wait_for_log(b"begun\n")
+    guard.kill()
+    guard.wait()
+    os.kill(supervisor(pod), signal.SIGHUP)
+    pod.start_guard()
+    wait_until(lambda: (pod.status()["lease"] or {}).get("ending") == "the tmux session was ended", "the guard to know")
+    assert 1000 < json.loads((pod.directory / "lease.json").read_text())["deadlines"]["kill"] - time.monotonic() < 1016
 
 
 def test_without_any_guard_the_supervisor_stops_the_pod_itself(pod: FakePod) -> None:
