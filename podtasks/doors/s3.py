@@ -59,6 +59,17 @@ class S3Volume:
             return None if found is None else b""
         return self.read_range(place, max(0, found.size_bytes - size_bytes), found.size_bytes - 1)
 
+    def write(self, place: str, data: bytes) -> None:
+        """Write a small file whole."""
+        try:
+            self._client.call("put_object", Key=place, Body=data)
+        except S3FileError as error:
+            raise ApiError(
+                f"{place} cannot be written to the volume: {error}.",
+                means="What was there before is there still.",
+                next_step="the same command again in a minute",
+            ) from None
+
     def list_files(self, place: str) -> Iterator[VolumeFile]:
         """Yield all files at or below a place, but for unfinished ones; none where there is nothing."""
         is_folder = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from podtasks.doors.clock import growing_pauses
 from podtasks.flows.judge import Judge
 from podtasks.flows.launch import PodHeldError
+from podtasks.flows.launch_tries import LaunchTries, Tries
 from podtasks.flows.own_pods import find_pod
 from podtasks.flows.relaunch import Ground, relaunch
 from podtasks.flows.train import NotNeededError
@@ -53,6 +55,7 @@ class Restarter:
         self._clock = ground.clock
         self._judge = judge
         self._notes = notes
+        self._tries = LaunchTries(ground.cloud, notes)
         self.run_ids: list[str] = []
 
     def restart(self, watched: Watched, decision: Relaunch) -> tuple[Watched, Decision]:
@@ -90,7 +93,10 @@ class Restarter:
 
         One failure too many is a GiveUp, also for every look after it: each try may cost a pod's start.
         """
-        given_up_before = self._notes.given_up(watched.run_id)
+        tries = self._tries.read(watched.run_id)
+        given_up_before = tries.given_up
+        if not given_up_before and tries.count >= POD_TRIES:
+            given_up_before = f"{decision.reason}; the restart was broken off or failed {tries.count} times"
         if given_up_before:
             return watched, GiveUp(given_up_before, "inv watch, without --once, tries again", None, was_lost=True)
         try:
@@ -109,7 +115,8 @@ class Restarter:
     def _launch(self, watched: Watched, decision: Relaunch) -> Watched:
         ground = self._ground
         ground.report.step(f"{decision.reason}; starting it again")
-        launched = relaunch(ground, watched.run_id, watched.chain, still_beat=self._judge.still_beat)
+        with self._counting(watched.run_id):
+            launched = relaunch(ground, watched.run_id, watched.chain, still_beat=self._judge.still_beat)
         chain = launched.chain or decision.chain
         checkpoint = launched.run.checkpoint
         how = f"goes on from {checkpoint}" if checkpoint else "starts fresh: there is no whole checkpoint"
@@ -122,21 +129,38 @@ class Restarter:
         self._notes.note_record(watched.record)
         return watched
 
+    @contextlib.contextmanager
+    def _counting(self, run_id: str) -> Iterator[None]:
+        """Count a launch as failed beforehand, since whoever is killed in it counts nothing; take it back if it is not.
+
+        One that found the run alive cost a pod's start for nothing, and counts.
+        """
+        before = self._tries.read(run_id)
+        self._tries.note(run_id, replace(before, count=before.count + 1))
+        try:
+            yield
+        except (*FASTER, *PATIENT, KeyboardInterrupt) as error:
+            if not (isinstance(error, NotNeededError) and error.is_alive and error.record.get("run_id") == run_id):
+                self._tries.note(run_id, before)
+            raise
+
     def _after_refusal(self, watched: Watched, error: PodtasksError) -> tuple[Watched, Decision]:
         """Return what is to be done after a launch that was not needed, or that another one was faster than."""
         if isinstance(error, NotNeededError):
+            if error.is_alive and self._tries.read(watched.run_id).count >= POD_TRIES:
+                return watched, _lives_unseen(watched.run_id)
             return self._judge.turn_to(watched, error.record)
         self._ground.report.note(f"{error.what} Another watcher is at it.")
         return replace(watched, pod=None), Wait("another launch is under way")
 
     def _count_failure(self, watched: Watched, decision: Relaunch, error: PodtasksError) -> GiveUp | None:
-        """Count a launch that failed without a run on record; return the end of all tries, None while some are left."""
-        failures = self._notes.failed_launches(watched.run_id) + 1
-        self._notes.note_failed_launches(watched.run_id, failures)
+        """Return the end of all tries after a launch that failed without a run on record, None while some are left."""
+        failures = self._tries.read(watched.run_id).count
         is_pods = isinstance(error, POD_TROUBLE) and not isinstance(error, SshRefusedError)
         if failures < (POD_TRIES if is_pods else LAUNCH_TRIES):
             return None
         what = f"{decision.reason}; the restart failed {failures} times, at last so: {error.what}"
+        self._tries.note(watched.run_id, Tries(failures, what))
         return GiveUp(what, error.next_step, None, was_lost=True)
 
     def _drop_pod(self) -> None:
@@ -147,6 +171,16 @@ class Restarter:
             if pod is not None and pod.status is PodStatus.EXITED and pod.network_volume_id:
                 cloud.api.terminate_pod(pod.id)
                 self._ground.report.note(f"pod {pod.id} is deleted, so that the next one is on another machine")
+
+
+def _lives_unseen(run_id: str) -> GiveUp:
+    return GiveUp(
+        f"run {run_id} lives by its heartbeat on the volume, though neither RunPod's API nor SSH shows its pod; "
+        f"{POD_TRIES} pods were started in vain",
+        "look for its pod in RunPod's console; with S3 keys in .runpod.env, inv watch sees the heartbeat itself",
+        None,
+        was_lost=True,
+    )
 
 
 def _is_refusal(error: PodtasksError) -> bool:

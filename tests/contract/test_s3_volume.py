@@ -106,6 +106,14 @@ def test_one_level_of_a_folder_is_listed_and_parts_of_a_file_are_read(volume: S3
     assert (volume.is_empty(top), volume.is_empty(f"{top}/none")) == (False, True)
 
 
+def test_a_small_file_is_written_and_written_over(volume: S3Volume, folder: Path) -> None:
+    for data in (b"one", b"another"):
+        volume.write(f"{folder.name}/note", data)
+        assert (folder / "note").read_bytes() == volume.read(f"{folder.name}/note") == data
+    with pytest.raises(ApiError, match="cannot be written"):
+        volume.write(f"{folder.name}/note/below", b"x")
+
+
 def test_unfinished_files_are_listed_only_with_everything(volume: S3Volume, folder: Path) -> None:
     (folder / ".rsync-partial").mkdir()
     (folder / ".rsync-partial/half").write_bytes(b"x")

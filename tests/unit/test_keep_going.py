@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from podtasks.doors.project_files import ProjectFiles
-from podtasks.flows import judge, keep_going, restarter
+from podtasks.flows import judge, keep_going, launch_tries, restarter
 from podtasks.flows.control import Ending, stop
 from podtasks.flows.follow import Outcome
 from podtasks.flows.keep_going import Keeper
@@ -35,9 +35,11 @@ from podtasks.pure.errors import (
 from podtasks.pure.pod import Pod
 from podtasks.pure.recovery import Done, GiveUp, Relaunch, Wait
 from podtasks.pure.run import Run
+from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Settings
 from podtasks.pure.signs import Life
 from tests.unit.fake_pod import again
+from tests.unit.fake_reader import FakeReader
 from tests.unit.fakes import STOPPED, World, make_pod
 
 CHAIN = Chain("run1", 0, 0.0, 0.0, max_restarts=2, max_hours=10.0, max_cost_usd=None)
@@ -84,18 +86,19 @@ class Stage:
         self.sights: list[Sight] = []
         self.ends: list[Mapping[str, Any] | None] = []
         self.views: list[Outcome | PodtasksError] = []
-        self.launches: list[Launched | PodtasksError] = []
+        self.launches: list[Launched | BaseException] = []
         self.asked: list[tuple[str, Chain, bytes | None]] = []
         self.first_bytes: list[int | None] = []
         self.told: list[GiveUp] = []
         self.wall = WALL
+        self.keys: tuple[Secret, Secret] | None = None
         monkeypatch.setattr(judge, "Lookout", self._make_lookout)
         monkeypatch.setattr(keep_going, "make_view", self._make_view)
         monkeypatch.setattr(restarter, "relaunch", self._relaunch)
 
     def keeper(self, bounds: Chain | None = None) -> Keeper:
         ground = Ground(
-            self.world.cloud(),
+            replace(self.world.cloud(), s3_keys=self.keys),
             Settings(project="demo"),
             ProjectFiles(self.folder),
             self.world.report,
@@ -132,7 +135,7 @@ class Stage:
     def _relaunch(self, _: Ground, run_id: str, chain: Chain, *, still_beat: bytes | None) -> Launched:
         self.asked.append((run_id, chain, still_beat))
         outcome = self.launches.pop(0)
-        if isinstance(outcome, PodtasksError):
+        if isinstance(outcome, BaseException):
             raise again(outcome)
         return outcome
 
@@ -392,6 +395,85 @@ def test_watchers_that_look_once_count_failed_launches_together(stage: Stage) ->
         assert NO_CODE.what in decision.reason
     assert len(stage.told) == 1, "it is told once"
     assert len(stage.asked) == LAUNCH_TRIES, "each try may cost a pod's start"
+
+
+class Shelf(FakeReader):
+    """A volume that takes small files as well."""
+
+    def write(self, place: str, data: bytes) -> None:
+        self._fail()
+        self.files[place] = data
+
+
+def look_as_somebody_new(stage: Stage, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Look once from a machine that remembers nothing, and has S3 keys."""
+    monkeypatch.setattr("podtasks.flows.watch_notes.write_atomically", _refuse)
+    monkeypatch.setattr(launch_tries, "open_s3_volume", lambda _: shelf)
+    stage.keys = (Secret("user_x"), Secret("rps_x"))
+    return look_once(stage, LOST)
+
+
+@pytest.mark.parametrize("error", [NO_CODE, NO_POD], ids=str)
+def test_watchers_that_remember_nothing_count_on_the_volume(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: PodtasksError
+) -> None:
+    """Each look of a machine at GitHub's is the first of its life: pods would be started without end."""
+    stage.launches = [error] * 9
+    shelf, seen = Shelf(), []
+    for _ in range(6):
+        try:
+            seen.append(look_as_somebody_new(stage, shelf, monkeypatch))
+        except type(error):
+            seen.append(None)
+    tries = LAUNCH_TRIES if error is NO_CODE else POD_TRIES
+    assert len(stage.asked) == tries
+    assert [type(decision) for decision in seen] == [type(None)] * (tries - 1) + [GiveUp] * (7 - tries)
+    last = seen[-1]
+    assert isinstance(last, GiveUp) and error.what in last.reason
+
+
+def test_watchers_that_are_killed_in_the_launch_do_not_try_for_ever(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub ends a job after its minutes, systemd after TimeoutStartSec: maybe in each launch."""
+    stage.launches = [Killed() for _ in range(9)]
+    shelf = Shelf()
+    for _ in range(POD_TRIES):
+        with pytest.raises(Killed):
+            look_as_somebody_new(stage, shelf, monkeypatch)
+    for _ in range(2):
+        decision = look_as_somebody_new(stage, shelf, monkeypatch)
+        assert isinstance(decision, GiveUp) and "broken off" in decision.reason
+    assert len(stage.asked) == POD_TRIES
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_volume_that_takes_no_count_fails_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf()
+    shelf.error = OFFLINE
+    stage.launches = [SECOND]
+    assert isinstance(look_as_somebody_new(stage, shelf, monkeypatch), Relaunch)
+
+
+@pytest.mark.parametrize("content", [b"", b"7", b"{", b'{"count": "x"}', b'{"count": 1e999, "given_up": ""}', b"\xff"])
+def test_count_that_cannot_be_read_is_none(stage: Stage, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    shelf = Shelf({"runs/run1/failed-launches": content})
+    stage.launches = [SECOND]
+    assert isinstance(look_as_somebody_new(stage, shelf, monkeypatch), Relaunch)
+
+
+def test_pods_that_find_the_run_alive_are_not_started_for_ever(stage: Stage) -> None:
+    """The API does not show its pod, SSH does not reach it, and there are no S3 keys."""
+    keeper = stage.keeper()
+    stage.sights = [LOST] * 9
+    stage.launches = [NotNeededError(make_record(), is_alive=True) for _ in range(9)]
+    stage.world.api.on("find_pod pod1", None)
+    decision = keeper.keep(of_record()).decision
+    assert isinstance(decision, GiveUp) and "lives by its heartbeat" in decision.reason
+    assert len(stage.asked) == POD_TRIES
 
 
 def test_tries_come_to_an_end_though_nothing_can_be_remembered(
