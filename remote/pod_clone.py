@@ -124,6 +124,20 @@ class Clone:
                 file.write(f"ref: refs/heads/{branch}\n")
             os.replace(head + ".podtasks", head)
 
+    def mend_ref(self, ref: str, like: str | None = None) -> None:
+        """Let a ref whose file a crash left empty name what the ref `like` does; remove it where there is none."""
+        path = os.path.join(self.git_dir, *ref.split("/"))
+        if not os.path.isfile(path) or _reads_as(r"ref: .|[0-9a-f]{40}", path):
+            return
+        commit = self.commit_of(like) if like else None
+        say(f"{ref} of the clone is broken; " + (f"it is at {commit[:12]} again" if commit else "it is removed"))
+        if commit is None:
+            os.unlink(path)
+            return
+        with open(path + ".podtasks", "w", encoding="ascii") as file:
+            file.write(commit + "\n")
+        os.replace(path + ".podtasks", path)
+
     def mend_index(self, complaint: str) -> None:
         """Read HEAD into a new index where git cannot read the one that is there."""
         index = os.path.join(self.git_dir, "index")
@@ -204,9 +218,13 @@ def _trust(path: str) -> dict[str, str]:
 
 
 def _reads_as_head(git_dir: str) -> bool:
+    return _reads_as(r"ref: refs/heads/.|[0-9a-f]{40}", os.path.join(git_dir, "HEAD"))
+
+
+def _reads_as(pattern: str, path: str) -> bool:
     try:
-        with open(os.path.join(git_dir, "HEAD"), encoding="utf-8", errors="replace") as file:
-            return bool(re.match(r"ref: refs/heads/.|[0-9a-f]{40}", file.read()))
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return bool(re.match(pattern, file.read()))
     except OSError:
         return False
 

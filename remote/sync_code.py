@@ -74,6 +74,8 @@ def _sync_with(clone: Clone, volume: str, request: Mapping[str, Any], access: Ma
     branch, commit, is_origin = request["branch"], request["commit"], request["code"] == "origin"
     clone.ensure(branch)
     remove_stale_locks(clone)
+    clone.mend_ref(_synced_ref(branch))
+    clone.mend_ref(f"refs/heads/{branch}", like=_synced_ref(branch))
     outcome = {"commit": commit, "cloned": False, "changed": False}
     outcome.update({"patch": None, "kept_ref": None, "overwritten": []})
     if request.get("pack") or not _is_there(clone, branch, commit):

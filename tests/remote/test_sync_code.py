@@ -314,7 +314,7 @@ def test_lock_of_a_living_git_is_respected(pod: Pod, synced: str) -> None:
     pod.sync(commit=synced)
 
 
-@pytest.mark.parametrize("broken", ["HEAD", "config", "index", "objects", "refs"])
+@pytest.mark.parametrize("broken", ["HEAD", "config", "index", "objects", "refs", "refs/heads/main"])
 def test_half_made_clone_is_mended(pod: Pod, local: Local, synced: str, broken: str) -> None:
     path = pod.clone / ".git" / broken
     if path.is_dir():
@@ -326,6 +326,21 @@ def test_half_made_clone_is_mended(pod: Pod, local: Local, synced: str, broken: 
         assert "Run the same command again" in answer["error"]
     pod.sync(commit=synced, pack=local.pack(synced))
     assert (pod.clone / "train.py").read_text() == "print('one')\n"
+
+
+def test_branch_that_a_crash_left_empty_is_put_back_and_edits_are_saved(pod: Pod, local: Local, synced: str) -> None:
+    (pod.clone / ".git/refs/heads/main").write_bytes(b"")
+    [mark] = (pod.clone / ".git/refs/podtasks/synced").iterdir()
+    (pod.clone / "train.py").write_text("print('edited')\n")
+    answer = pod.sync(commit=synced)
+    assert "refs/heads/main of the clone is broken" in pod.stderr
+    assert "print('edited')" in Path(answer["patch"]).read_text() and answer["overwritten"] == []
+
+    mark.write_bytes(b"")
+    (pod.clone / ".git/refs/heads/main").write_bytes(b"")
+    commit = local.commit(train__py="print('two')\n")
+    pod.sync(commit=commit, pack=local.pack(commit))
+    assert mark.read_text().strip() == commit
 
 
 def test_damaged_objects_are_set_aside_and_the_next_sync_is_whole(pod: Pod, local: Local, synced: str) -> None:
