@@ -75,7 +75,7 @@ def launch(request: dict[str, Any], volume: str) -> dict[str, Any]:
 
 def require_lease(request: dict[str, Any]) -> None:
     """Raise Refused unless the request's token holds the prepare lease: nothing is touched without it."""
-    status = guard_status(token=request.get("token"))
+    status = guard_status(request.get("token"))
     if not status["token_holds"]:
         raise Refused("This launch does not hold the pod.", holder_text(status), holder=status["lease"])
 
@@ -184,16 +184,24 @@ def start(run_dir: str, record: dict[str, Any]) -> None:
 
 
 def holds_lease(run_id: str) -> bool:
-    """Say whether the run holds the lease, or did so already."""
-    return bool(guard_status()["last_run_id"] == run_id)
-
-
-def guard_status(**fields: object) -> dict[str, Any]:
-    """Return the guard's status. Raise Refused when there is no guard."""
+    """Say whether the run holds the lease, or did so already; not as long as there is no guard to tell."""
     try:
-        link = guard_link.connect()
+        return bool(ask_guard()["last_run_id"] == run_id)
+    except GuardGone:
+        return False
+
+
+def guard_status(token: object) -> dict[str, Any]:
+    """Return the guard's status, and whether `token` holds the lease. Raise Refused when there is no guard."""
+    try:
+        return ask_guard(token=token)
     except GuardGone as error:
         raise Refused("The pod has no guard.", f"{error}; prepare again") from None
+
+
+def ask_guard(**fields: object) -> dict[str, Any]:
+    """Return the guard's status. Raise GuardGone when there is no guard."""
+    link = guard_link.connect()
     try:
         return link.request("status", **fields)
     finally:

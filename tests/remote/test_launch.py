@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.remote.fake_pod import FakePod, wait_until
+from tests.remote.fake_pod import FakePod, as_object, wait_until
 
 WAITING = "import time; print('begun'); time.sleep(1000)"
 
@@ -114,6 +114,42 @@ def test_a_run_id_is_used_once(pod: FakePod) -> None:
     pod.wait_for_end(pod.launch("pass", when_done="keep")["run_dir"])
     wait_until(lambda: pod.status()["lease"] is None, "the lease")
     assert "is there already" in refuse(pod, pod.request("pass"))["detail"]
+
+
+def kill_the_guard_during_the_launch(pod: FakePod, after: str) -> None:
+    """Have launch.py kill the guard once `after` is true of what it has begun."""
+    guard = pod.start_guard()
+    kit = pod.copy_kit()
+    begun = "    pane_pid = train_session.start(run_dir, errors)\n"
+    killed = f"    while not ({after}): time.sleep(0.01)\n    os.kill({guard.pid}, 9)\n"
+    program = (kit / "launch.py").read_text()
+    assert begun in program
+    (kit / "launch.py").write_text(program.replace(begun, begun + killed))
+
+
+def test_a_guard_that_dies_when_it_has_given_the_lease_costs_the_run_neither_its_record_nor_its_secrets(
+    pod: FakePod,
+) -> None:
+    kill_the_guard_during_the_launch(pod, "holds_lease(record['run_id'])")
+    client, token = pod.prepare()
+    request = pod.request("import os; print(os.environ['TOKEN'][::-1])", secrets={"TOKEN": "abc"}, token=token)
+    launching = pod.start_program("launch.py", request)
+    pod.processes[0].wait(30)
+    pod.start_guard()
+    out, _ = launching.communicate(timeout=30)
+    client.close()
+    answer = as_object(out)
+    assert launching.returncode == 0, answer
+    assert pod.wait_for_end(answer["run_dir"])["reason"] == "finished"
+    assert b"cba\n" in pod.log()
+
+
+def test_a_guard_that_dies_before_it_has_given_the_lease_is_told_of_when_the_supervisor_has_ended(pod: FakePod) -> None:
+    kill_the_guard_during_the_launch(pod, "True")
+    answer = refuse(pod, pod.request("pass", secrets={"TOKEN": "abc"}))
+    assert answer["error"] == "The tmux session ended at once."
+    assert not list(pod.directory.glob("secrets-*"))
+    assert pod.tmux("has-session", "-t", "=train").returncode != 0
 
 
 # Leftovers
