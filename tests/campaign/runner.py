@@ -385,7 +385,7 @@ class Campaign:
                     seed = self._seeds.get_nowait()
                 except queue.Empty:
                     return
-                plan = make_plan(seed, self._strikes, can_until_done=False)
+                plan = make_plan(seed, self._strikes)
                 with contextlib.suppress(Abandoned):
                     self._take(Play(world, plan, by_kind, self._over).run())
 

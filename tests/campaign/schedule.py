@@ -19,7 +19,7 @@ BLOCK = 50
 USUAL_WEIGHT = 0.5
 MOST_LINES = 24
 MOST_CALLS = 14
-LONGEST_S = 4.0
+LONGEST_S = 3.5
 MARKERS = (
     "Plan",
     "created",

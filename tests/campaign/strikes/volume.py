@@ -82,8 +82,14 @@ def _pad(path: Path, left: int) -> int:
 
 
 def cut_checkpoint(world: World, source: random.Random) -> Effect:
-    """A file of the newest checkpoint, or of one of the others, ends after any number of its bytes."""
+    """A file of the newest checkpoint, or of one of the others, ends after any number of its bytes.
+
+    Mostly the training is killed with it, as whatever cuts a save short does; else it may write that file again.
+    """
     found = checkpoints(world)
+    if source.random() < 0.7 and send(processes(world, "scripts/train.py"), signal.SIGKILL):
+        world.note("the training is killed")
+        found = checkpoints(world)
     folder = found[0] if source.random() < 0.7 else source.choice(found)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_size)
     if not files:
