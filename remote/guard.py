@@ -71,6 +71,7 @@ class Guard(Holds):
         self.last_run_id = run["run_id"]
         for name in ("grace", "hold", "reconnect"):
             self.deadlines.pop(name, None)
+        self.watch_supervisor()
         self.forget_kept()
         guard_state.end_grace(self.directory)
 

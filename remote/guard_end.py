@@ -17,6 +17,7 @@ from pod_environ import container_directory, read_setting
 LEAST_GRACE_S = 30.0
 FINISH_TIMEOUT_S = 60.0
 OVERTIME_S = 60.0
+LOOK_S = 30.0
 KILLED = 137
 NEVER = float("-inf")
 # Who hears of a run's end: followers of its log, and the launcher, who is about to become one.
@@ -61,6 +62,19 @@ class Ends(Loop):
         else:
             self.lease = None
         self.save()
+
+    def watch_supervisor(self) -> None:
+        """Look soon whether the supervisor still lives."""
+        self.set_deadline("look", seconds("PODTASKS_LOOK_S", LOOK_S))
+
+    def on_look(self) -> None:
+        """Notice a supervisor that is dead, its connection open: a thread that a volume hangs cannot be killed."""
+        if self.lease is None or self.lease["kind"] != "run" or self.holder is None:
+            return
+        if _is_dead(self.lease.get("pid")):
+            self.holder_left()
+        else:
+            self.watch_supervisor()
 
     # The end of a run
 
@@ -240,6 +254,17 @@ def _supervisor_of(lease: dict[str, Any]) -> int | None:
             return pid if b"supervise.py" in file.read() else None
     except (OSError, ValueError):
         return None
+
+
+def _is_dead(pid: int | None) -> bool:
+    """Say whether a process has ended, all but for threads that may be left of it."""
+    try:
+        with open(f"/proc/{int(pid or 1)}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _send_kill(pid: int | None, kill: Callable[[int, int], None]) -> None:

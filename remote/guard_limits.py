@@ -8,7 +8,7 @@ from typing import Any
 
 from end_reasons import is_own_failure
 from guard_end import Ends, grace_s, seconds
-from guard_loop import Connection, say
+from guard_loop import say
 
 LONGEST_KEEP_S = 24 * 3600.0
 # Longer than any pod lives; a number of seconds that every clock and JSON reader takes.
@@ -52,7 +52,7 @@ class Limits(Ends):
         if self.lease is not None and self.lease["kind"] == "run":
             self.end_run(reason)
         else:
-            self.stop(reason)
+            self.stop(reason, "stop" if self.kept_until is None else self.kept_action)
 
     def usd_left(self) -> float | None:
         """Return what is left of the money, None without a limit."""
@@ -93,10 +93,10 @@ class Limits(Ends):
 
     # Events of the base
 
-    def on_hang_up(self, connection: Connection) -> None:
+    def holder_left(self) -> None:
         """Take back the time a launch had, if this was the one that was prepared."""
-        super().on_hang_up(connection)
-        if connection.role == "prepare":
+        super().holder_left()
+        if self.lease is None:
             self.end_wait_for_launch()
 
     def state(self) -> dict[str, Any]:

@@ -47,6 +47,19 @@ def start_run(pod: FakePod, **fields: object) -> GuardClient:
     return client
 
 
+# Its main thread ends as SIGKILL ends one, while another thread keeps all descriptors open, as one does that waits
+# for a volume that hangs.
+UNDEAD = """
+import ctypes, json, os, socket, sys, threading, time
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[1])
+link.sendall(json.dumps({**json.loads(sys.argv[2]), "pid": os.getpid()}).encode() + b"\\n")
+print(link.recv(1000).decode(), end="", flush=True)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)  # supervise.py
+"""
+
+
 def start_training(pod: FakePod) -> subprocess.Popen[bytes]:
     """Start a process group with a child that ignores SIGTERM."""
     script = "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"
@@ -57,6 +70,24 @@ def first_line(process: subprocess.Popen[bytes]) -> bytes:
     """Return what a process prints first."""
     assert process.stdout is not None
     return process.stdout.readline()
+
+
+def test_a_supervisor_that_is_dead_but_for_a_thread_that_hangs_keeps_no_pod(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_LOOK_S="0.2")
+    _, token = pod.prepare()
+    request = json.dumps({"op": "run", "token": token, "run": a_run(pod)})
+    supervisor = pod.start([sys.executable, "-c", UNDEAD, str(pod.directory / "guard.sock"), request])
+    assert json.loads(first_line(supervisor)) == {"ok": True}
+    assert pod.wait_for_stop() == ["pod stop pod123"]
+    assert pod.record(str(pod.volume / "runs" / "r-1"))["reason"] == "supervisor killed"
+
+
+def test_a_supervisor_that_lives_keeps_its_lease(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_LOOK_S="0.05")
+    pod.launch("import time; print('begun'); time.sleep(1000)")
+    pod.wait_for_log(b"begun\n")
+    time.sleep(0.5)
+    assert (pod.status()["stopping"], pod.status()["lease"]["ending"]) == (None, None)
 
 
 def test_no_launch_within_the_grace_time_stops_the_pod(pod: FakePod) -> None:

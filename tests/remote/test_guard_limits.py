@@ -248,6 +248,23 @@ def test_the_limits_of_the_run_count_on_its_kept_pod(pod: FakePod) -> None:
     assert pod.status()["stopping"] == "max_hours"
 
 
+def test_a_kept_pod_whose_limit_is_reached_ends_with_what_was_to_be_done(pod: FakePod) -> None:
+    pod.start_guard()
+    fail(start_run(pod, keep_failed_s=1000, max_hours=0.5 / 3600, when_done="terminate"))
+    assert pod.wait_for_stop() == ["pod delete pod123"]
+
+
+def test_a_launcher_that_does_something_else_meanwhile_leaves_no_time_on_a_kept_pod_either(pod: FakePod) -> None:
+    pod.start_guard(PODTASKS_GRACE_MINUTES="10")
+    fail(start_run(pod, keep_failed_s=300))
+    launcher, _ = pod.prepare()
+    assert launcher.ask("follow", run_id="r-1")["ok"]
+    assert pod.status()["kept_left_s"] > 500
+    launcher.close()
+    wait_until(lambda: pod.status()["lease"] is None, "the lease")
+    assert pod.status()["kept_left_s"] < 300
+
+
 @pytest.mark.parametrize("when_done", ["stop", "terminate"])
 def test_a_failed_pod_is_kept_over_restarts_of_the_guard_and_not_for_longer(pod: FakePod, when_done: str) -> None:
     pod.start_guard(PODTASKS_GRACE_MINUTES="10")
