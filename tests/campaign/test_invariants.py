@@ -18,7 +18,10 @@ from tests.campaign.invariants import (
 )
 from tests.campaign.observed import Billed, CommandSeen, Lived, Moment, Observed, Printed
 
-RUN = b"\n====== 2026-11-23 12:00:00 ======\nRUN: a\n\rprogress 1<a1-0123ab 1> step 1\n<a1-0123ab 2> trained\nEXIT_CODE=0\n"
+RUN = (
+    b"\n====== 2026-11-23 12:00:00 ======\nRUN: a\n"
+    b"\rprogress 1<a1-0123ab 1> step 1\n<a1-0123ab 2> trained\nEXIT_CODE=0\n"
+)
 CUT = b"\n====== 2026-11-23 11:00:00 ======\nRUN: 0\n<a0-0123ab 1> step 1\n"
 WORDS = ("train", "--config", "configs/run.yaml")
 FAILED = "error: The pod went away.\nIt is not billed.\nNext: run the same command again\n"
