@@ -17,19 +17,9 @@ from podtasks.pure.chain import Chain
 from podtasks.pure.errors import PodtasksError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.reasons import describe_reason
-from podtasks.pure.recovery import (
-    Decision,
-    Done,
-    Ending,
-    Relaunch,
-    RunFacts,
-    Wait,
-    classify,
-    decide,
-    read_facts,
-    with_outcome,
-)
+from podtasks.pure.recovery import Decision, Done, Relaunch, Wait, decide
 from podtasks.pure.run_costs import ended_at
+from podtasks.pure.run_facts import Ending, RunFacts, classify, read_facts, with_outcome
 from podtasks.pure.signs import Life, prolong_silence
 
 # A run's record follows its log's end within moments, and says more than the log does.

@@ -23,10 +23,11 @@ from podtasks.pure.chain import Chain
 from podtasks.pure.errors import PodtasksError, RemoteCommandError
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import Pod
-from podtasks.pure.recovery import Relaunch, decide, read_facts
+from podtasks.pure.recovery import Relaunch, decide
 from podtasks.pure.restart import build_restart
 from podtasks.pure.run import Launch
 from podtasks.pure.run_costs import ended_at
+from podtasks.pure.run_facts import read_facts
 from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Settings
 from podtasks.pure.signs import QUIET_READINGS, QUIET_S, Life, Signs

@@ -24,9 +24,9 @@ from podtasks.pure.costs import Bills, count_costs, describe_costs
 from podtasks.pure.errors import RemoteCommandError
 from podtasks.pure.reap import compare
 from podtasks.pure.reasons import describe_reason
-from podtasks.pure.recovery import classify, read_facts
 from podtasks.pure.restart import build_restart, parse_launch, parse_stored_run
 from podtasks.pure.run import parse_run
+from podtasks.pure.run_facts import classify, read_facts
 from podtasks.pure.run_ids import is_run_id
 from podtasks.pure.run_record import make_sound, parse_record
 from podtasks.pure.run_table import build_run_rows, describe_runs

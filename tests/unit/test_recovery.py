@@ -11,26 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podtasks.pure.chain import Chain, FailedAt, parse_chain
-from podtasks.pure.recovery import (
-    Done,
-    Ending,
-    GiveUp,
-    Relaunch,
-    RunFacts,
-    Wait,
-    classify,
-    decide,
-    describe_use,
-    read_facts,
-    with_outcome,
-)
+from podtasks.pure.recovery import Done, GiveUp, Relaunch, Wait, decide, describe_use
+from podtasks.pure.run_facts import Ending, RunFacts, classify, read_facts, with_outcome
 from podtasks.pure.signs import Life
 
 CHAIN = Chain("first", 0, 0.0, 0.0, max_restarts=3, max_hours=10.0, max_cost_usd=5.0)
 RUN = RunFacts("run1", CHAIN, None, "", False, True, None, None, 1.0, 0.5, 0.5)
 FAILED = replace(RUN, exit_code=7, reason="failed", has_ended=True, step=40, checkpoint_step=30)
 UNTRAINED = replace(RUN, exit_code=1, reason="environment failed", has_ended=True)
-FROM_OUTSIDE = ("pod lost", "supervisor killed", "SIGTERM: the pod is ending", "stalled", "the tmux session was ended")
+FROM_OUTSIDE = ("pod lost", "supervisor killed", "SIGTERM: the pod is ending", "the tmux session was ended")
 
 
 def after(before: FailedAt | None, run: RunFacts = FAILED) -> RunFacts:
@@ -110,6 +99,17 @@ def test_failure_that_gets_no_further_is_given_up(
         assert decision.exit_code == 7 and not decision.was_lost and "again" in decision.reason
 
 
+def test_training_that_stalls_at_the_same_step_again_is_given_up() -> None:
+    """Each stall costs `stall_minutes` of a GPU."""
+    stalled = replace(FAILED, reason="stalled", exit_code=143)
+    first = decide(stalled, Life.LOST)
+    assert isinstance(first, Relaunch) and first.reason == "run run1 stalled at step 40"
+    second = decide(replace(stalled, chain=first.chain), Life.LOST)
+    assert isinstance(second, GiveUp) and "again at step 40" in second.reason and not second.was_lost
+    further = replace(stalled, chain=first.chain, step=41)
+    assert isinstance(decide(further, Life.LOST), Relaunch)
+
+
 def test_what_the_log_stream_alone_tells_is_not_enough_to_give_up() -> None:
     run = with_outcome(after(FailedAt(None, None), RUN), 7, "failed")
     assert isinstance(decide(run, Life.LOST), Relaunch), "its record will tell the step"
@@ -179,6 +179,27 @@ def test_run_without_an_end_counts_until_its_last_heartbeat() -> None:
     assert read_facts(record, CHAIN, 1e9).used_hours == 24, "the guard stopped it then"
 
 
+@pytest.mark.parametrize(
+    ("changes", "now", "hours"),
+    [
+        ({"when_done": "keep"}, 8200.0, 2.0),
+        ({"when_done": "keep"}, 1e9, 24.0),
+        ({"when_done": "keep"}, 4000.0, 1.0),
+        ({"when_done": "stop"}, 8200.0, 1.0),
+        ({"keep_failed_s": 1800.0}, 1e9, 1.5),
+        ({"keep_failed_s": 1800.0}, 5500.0, 1.25),
+        ({"keep_failed_s": 1800.0, "reason": "environment failed"}, 1e9, 1.5),
+        ({"keep_failed_s": 1800.0, "reason": "stalled"}, 1e9, 1.0),
+        ({"keep_failed_s": 1800.0, "reason": "pod lost"}, 1e9, 1.0),
+    ],
+)
+def test_pod_that_was_kept_after_its_run_was_billed_for_that(
+    changes: dict[str, Any], now: float, hours: float
+) -> None:
+    facts = read_facts({**RECORD, **changes}, CHAIN, now)
+    assert (facts.used_hours, facts.used_usd) == (hours, hours * 0.5)
+
+
 @pytest.mark.parametrize("beat", [b"", b"{", b"7", b'{"at": "x"}', b'{"at": true}', b'{"at": -3}', b"\xff"])
 def test_broken_heartbeat_tells_no_time(beat: bytes) -> None:
     record = {**RECORD, "ended_at": None}
@@ -210,7 +231,8 @@ CHAINS = st.builds(
     max_cost_usd=st.none() | st.floats(0.01, 20),
     last_failure=FAILURES,
 )
-REASONS = (*FROM_OUTSIDE, "user", "finished", "failed", "environment failed", "max_hours", "max_cost_usd", "", "odd")
+FROM_INSIDE = ("stalled", "failed", "environment failed", "finished", "max_hours", "max_cost_usd")
+REASONS = (*FROM_OUTSIDE, *FROM_INSIDE, "user", "", "odd")
 RUNS = st.builds(
     RunFacts,
     run_id=st.just("run1"),
