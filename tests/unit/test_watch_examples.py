@@ -60,6 +60,21 @@ def test_workflow_has_what_a_watcher_needs_and_no_secret_in_it() -> None:
     assert re.fullmatch(r"\*/\d+ \* \* \* \*", workflow()[True]["schedule"][0]["cron"])
 
 
+def test_workflow_remembers_a_look_that_failed_as_well() -> None:
+    steps = workflow()["jobs"]["watch"]["steps"]
+    uses = [str(step.get("uses", step.get("run"))).partition("@")[0] for step in steps]
+    assert "actions/cache" not in uses, "it saves nothing after a step that failed"
+    restore, save = (steps[uses.index(f"actions/cache/{what}")] for what in ("restore", "save"))
+    assert save["if"] == "always()" and uses.index("actions/cache/save") > uses.index("inv watch --once")
+    assert {name: restore["with"][name] for name in ("path", "key")} == save["with"]
+
+
+def test_units_of_a_user_need_none_of_the_system() -> None:
+    """A user's systemd knows no network-online.target: it would be waited for in vain."""
+    for path in FILES:
+        assert path.suffix not in (".service", ".timer") or "network-online" not in path.read_text()
+
+
 def test_crontab_has_five_fields_and_a_command() -> None:
     lines = [line for line in (EXAMPLES / "crontab").read_text().splitlines() if line and not line.startswith("#")]
     assert re.fullmatch(r"PATH=\S+", lines[0])
