@@ -13,10 +13,12 @@ import hypothesis
 FACTORS = {"quick": 1, "thorough": 20}
 NAME = os.environ.get("PODTASKS_HYPOTHESIS") or "quick"
 
-hypothesis.settings.register_profile("quick", deadline=None, derandomize=True, database=None, print_blob=True)
-hypothesis.settings.register_profile(
-    "thorough", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+# Neither a time limit for an example nor a complaint of slowness: a busy machine is no failure.
+COMMON = hypothesis.settings(
+    deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile("quick", COMMON, derandomize=True, database=None)
+hypothesis.settings.register_profile("thorough", COMMON)
 hypothesis.settings.load_profile(NAME)
 
 

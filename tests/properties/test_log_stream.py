@@ -68,6 +68,7 @@ class Link:
         assert self._following is not None
         while True:
             is_late = len(self.actions) >= MOST_ACTIONS
+            assert len(self.actions) < 4 * MOST_ACTIONS, "the view waits for bytes that never come"
             choices = ["append", "grow", "look", "arrive", "arrive", "cut", "close", "end"]
             action = "finish" if is_late else self._data.draw(st.sampled_from(choices), label="action")
             self.actions.append(action)
