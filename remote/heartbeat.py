@@ -9,12 +9,14 @@ record.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from pod_environ import read_setting
 from run_notes import RunNotes
@@ -36,7 +38,7 @@ class Heartbeat:
         self._beat = 0
         self._wake = threading.Event()
         self._is_over = False
-        self._problem = ""
+        self._problems: dict[Callable[[], None], str] = {}
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -68,14 +70,13 @@ class Heartbeat:
             self._wake.wait(self._beat_s)
             self._wake.clear()
 
-    def _try(self, part: object) -> None:
+    def _try(self, part: Callable[[], None]) -> None:
         """Do one part of a beat; what fails is said once, and tried again with the next one."""
-        assert callable(part)
         try:
             part()
         except Exception as error:  # whatever it is, the next beat must come
-            if str(error) != self._problem:
-                self._problem = str(error)
+            if self._problems.get(part) != str(error):
+                self._problems[part] = str(error)
                 traceback.print_exc()
 
     def _measure_log(self) -> None:
@@ -101,9 +102,10 @@ class Heartbeat:
 def age_s(run_dir: str) -> float | None:
     """Return how long ago the last beat was, None where there is none. By this pod's clock: ask on the pod only."""
     try:
-        with open(os.path.join(run_dir, FILE), "rb") as file:
-            at = json.loads(file.read(1 << 12))["at"]
-        return max(0.0, time.time() - float(at))
+        # Not blocking: what stands there may be a pipe.
+        with open(os.open(os.path.join(run_dir, FILE), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            at = float(json.loads(file.read(1 << 12))["at"])
+        return max(0.0, time.time() - at) if math.isfinite(at) else None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 

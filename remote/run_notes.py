@@ -29,6 +29,8 @@ class RunNotes:
             return
         try:
             self._write()
+        except OSError as error:
+            print(f"run.json could not be written: {error}", file=sys.stderr, flush=True)
         finally:
             self._lock.release()
 
@@ -38,7 +40,7 @@ class RunNotes:
         self._is_due = True
 
     def write_if_due(self) -> None:
-        """Write what is to be written soon."""
+        """Write what is to be written soon. Raise OSError when the volume does not take it; it stays due."""
         with self._lock:
             if self._is_due and not self._is_closed:
                 self._is_due = False
@@ -53,5 +55,6 @@ class RunNotes:
     def _write(self) -> None:
         try:
             run_record.write(self._run_dir, dict(self._record), is_wanted=lambda: not self._is_closed)
-        except OSError as error:
-            print(f"run.json could not be written: {error}", file=sys.stderr, flush=True)
+        except OSError:
+            self._is_due = True
+            raise

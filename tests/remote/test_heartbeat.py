@@ -165,13 +165,58 @@ def _make_folder(path: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"at": null}', b'{"at": "x"}', b"\xff", b'{"at": 1e999}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"{}", b'{"at": null}', b'{"at": "x"}', b"\xff", b'{"at": 1e999}', b'{"at": -1e999}']
+)
 def test_a_heartbeat_that_makes_no_sense_has_no_age(
     modules: tuple[ModuleType, ModuleType], tmp_path: Path, text: bytes
 ) -> None:
     (tmp_path / "heartbeat").write_bytes(text)
     age_s = modules[0].age_s(str(tmp_path))
     assert age_s is None or age_s == 0
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(modules: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "heartbeat")
+    with importlib.import_module("time_limit").limit(5):
+        assert modules[0].age_s(str(tmp_path)) is None
+
+
+def test_each_thing_that_does_not_work_is_said_once(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    beats = []
+
+    class Notes:
+        def write_if_due(self) -> None:
+            beats.append(1)
+            raise OSError("the volume takes no note")
+
+    beat = modules[0].Heartbeat(str(tmp_path / "no folder"), str(tmp_path / "no log"), Notes())
+    beat.start()
+    wait_until(lambda: len(beats) > 10, "some beats")
+    beat.stop()
+    said = capfd.readouterr().err
+    assert said.count("OSError: the volume takes no note") == 1
+    assert said.count("FileNotFoundError: ") == 3, "of the log once; of the heartbeat, new and over the old one"
+
+
+def test_a_note_that_the_volume_refused_is_written_when_it_takes_it(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "later"
+    notes = modules[1].RunNotes(str(run_dir), {"run_id": "r"})
+    notes.write_now(started_at=1)
+    run_dir.mkdir()
+    notes.write_if_due()
+    assert json.loads((run_dir / "run.json").read_text())["started_at"] == 1
+    run_dir.rename(tmp_path / "away")
+    notes.write_soon(ending="user")
+    with pytest.raises(OSError, match="No such file"):
+        notes.write_if_due()
+    (tmp_path / "away").rename(run_dir)
+    notes.write_if_due()
+    assert json.loads((run_dir / "run.json").read_text())["ending"] == "user"
 
 
 def test_the_clock_may_jump(modules: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
