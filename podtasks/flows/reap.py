@@ -24,8 +24,11 @@ from podtasks.pure.reap import Beat, Pulse, Sight, State, Verdict, Wish, age_s, 
 
 ASK_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 8.0
-# Two beats and more: the supervisor writes one every 5 s.
+# What a pod that stops itself may take.
 WATCH_S = 12.0
+# The supervisor writes a heartbeat every 5 s, but a volume that takes a large checkpoint may hold one up for long, and
+# SSH may be blocked where this runs: nothing else tells that the pod is alive.
+SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Reaper:
     _volumes: dict[str, VolumeReader | None] = field(default_factory=dict)
 
     def look(self) -> list[Verdict]:
-        """Return what each billed pod is doing; those in doubt are looked at twice, `WATCH_S` apart.
+        """Return what each billed pod is doing; those in doubt are looked at twice: after `WATCH_S` or `SILENCE_S`.
 
         Raises SettingsError where this machine has no SSH key to ask with.
         """
@@ -105,17 +108,18 @@ class Reaper:
 
     def _watch(self, sights: Sequence[Sight]) -> list[Sight]:
         """Return what a second look shows at those pods that are still billed."""
-        self.report.step(f"a second look at {', '.join(s.pod.id for s in sights)}, within {WATCH_S:.0f} s")
         first = [replace(sight, beat=beat) for sight, beat in self._read_beats(sights)]
         # A pod without an answer whose heartbeat cannot be read tells no more later than now.
         awaited = [sight for sight in first if sight.beat is not None or sight.guard is not None]
+        wait_s = SILENCE_S if any(sight.guard is None for sight in awaited) else WATCH_S
+        self.report.step(f"a second look at {', '.join(s.pod.id for s in sights)}, within {wait_s:.0f} s")
 
         def all_beat() -> bool:
             return all(sight.pulse is Pulse.BEATS for sight in self._compare(awaited))
 
         with contextlib.suppress(WaitTimeoutError):
             pauses = growing_pauses(3.0, 1.0, 3.0)
-            wait_until(all_beat, bool, timeout_s=WATCH_S, pauses=pauses, clock=self.clock)
+            wait_until(all_beat, bool, timeout_s=wait_s, pauses=pauses, clock=self.clock)
         return self._see_again(self._compare(first))
 
     def _look_again(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
