@@ -12,7 +12,7 @@ from limits_text import number
 from pod_environ import read_setting
 
 SHORTEST_CHECK_S = 5.0
-LONGEST_CHECK_S = 60.0
+LONGEST_CHECK_S = 10.0
 QUERY_LIMIT_S = 10.0
 IDLE_PERCENT = 3
 
