@@ -76,10 +76,12 @@ def update(run_dir: str, **fields: object) -> dict[str, Any]:
 def newest(volume: str) -> str | None:
     """Return the folder of the run launched last, None when there is none."""
     runs = os.path.join(volume, "runs")
-    with contextlib.suppress(OSError):
-        with open(os.path.join(runs, "newest"), "rb") as file:
-            run_dir = os.path.join(runs, os.fsdecode(file.read().rstrip(b"\n")))
-        if os.path.isfile(os.path.join(run_dir, "run.json")):
+    # Not blocking, and no way out of the folder: what stands there may be a pipe, or anybody's words.
+    with contextlib.suppress(OSError, ValueError):
+        with open(os.open(os.path.join(runs, "newest"), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            name = os.fsdecode(file.read(1 << 12).rstrip(b"\n"))
+        run_dir = os.path.join(runs, name)
+        if os.path.basename(os.path.abspath(run_dir)) == name and os.path.isfile(os.path.join(run_dir, "run.json")):
             return run_dir
     return _newest_by_time(runs)
 

@@ -208,6 +208,24 @@ def test_a_record_that_cannot_be_read_is_finished_by_its_place(
     assert (volume / "logs" / "current.log").read_bytes().endswith(b"ENDED: supervisor killed\nEXIT_CODE=137\n")
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "", ".", "..", "/tmp", "saved\0", "x" * 5000])
+def test_newest_leads_out_of_the_runs_by_no_name(run_record: ModuleType, volume: Path, name: str) -> None:
+    run_dir = make_run(run_record, volume, b"one\n")
+    for folder in (volume / "elsewhere", volume, volume / "runs"):
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text("{}")
+    (volume / "runs" / "newest").write_text(f"{name}\n")
+    assert run_record.newest(str(volume)) == run_dir
+
+
+def test_a_pipe_that_should_name_the_newest_run_is_not_waited_for(run_record: ModuleType, volume: Path) -> None:
+    run_dir = make_run(run_record, volume, b"one\n")
+    (volume / "runs" / "newest").unlink()
+    os.mkfifo(volume / "runs" / "newest")
+    with importlib.import_module("time_limit").limit(5):
+        assert run_record.newest(str(volume)) == run_dir
+
+
 def test_newest_is_the_run_launched_last(run_record: ModuleType, volume: Path) -> None:
     assert run_record.newest(str(volume)) is None
     make_run(run_record, volume, b"", "z-first")
