@@ -128,7 +128,7 @@ class GuardStandIn:
     def request(self, op: str, run_id: str) -> dict[str, Any]:
         """Answer whether the run still runs."""
         assert (op, run_id) == ("follow", RUN_ID)
-        return {"ok": True, "running": self._is_running}
+        return {"ok": True, "running": self._is_running, "end": self._events[-1] if self._events else None}
 
     def take_events(self) -> list[dict[str, Any]]:
         """Return what has happened."""
