@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from podtasks.doors.at_once import Late, ask_at_once
 from podtasks.doors.clock import Clock
 from podtasks.pure import graphql_text
 from podtasks.pure.api_answer import AnswerFault, ApiCallError, classify_answer
@@ -30,6 +31,8 @@ Result = TypeVar("Result")
 
 RETRY_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 LONGEST_PAUSE_S = 60.0
+LONGEST_ANSWER_S = 60.0
+LARGEST_ANSWER_BYTES = 64_000_000
 # RunPod facts, section 2, "Error messages seen".
 ALREADY_GONE = "pod not found to terminate"
 _IMPORT_LOCK = threading.Lock()
@@ -81,24 +84,56 @@ class _StatusKeeper:
     """Stands where the SDK's GraphQL module has `requests`, and keeps the last answer.
 
     The SDK drops HTTP status and headers, without which 429, 410 and 502 look alike. The session also
-    spares a TLS handshake a call.
+    spares a TLS handshake a call. The SDK's own timeout counts anew for each byte that comes; here each answer has to
+    be whole after `longest_s`.
     """
 
-    def __init__(self, use_proxies: bool) -> None:
-        import requests
-
-        self._session = requests.Session()
-        self._session.trust_env = use_proxies
+    def __init__(self, use_proxies: bool, longest_s: float = LONGEST_ANSWER_S) -> None:
+        self._use_proxies = use_proxies
+        self._longest_s = longest_s
+        self._session = self._open_session()
         self.status: int | None = None
         self.retry_after_s: float | None = None
 
     def post(self, url: str, **request: Any) -> Any:  # noqa: ANN401  passes the SDK's own arguments on
+        import requests
+
         self.status = self.retry_after_s = None
-        response = self._session.post(url, **request)
+        session = self._session
+        ((_, response),) = ask_at_once({"answer": lambda: _read_whole(session, url, request)}, self._longest_s)
+        if isinstance(response, Late):
+            # That thread still reads from this session's connection.
+            self._session = self._open_session()
+            raise requests.exceptions.ReadTimeout(f"no whole answer within {self._longest_s:g} s")
+        if isinstance(response, BaseException):
+            raise response
         self.status = response.status_code
         wait = response.headers.get("Retry-After", "")
         self.retry_after_s = float(wait) if wait.replace(".", "", 1).isdigit() else None
         return response
+
+    def _open_session(self) -> Any:  # noqa: ANN401  requests is imported late
+        import requests
+
+        session = requests.Session()
+        session.trust_env = self._use_proxies
+        return session
+
+
+def _read_whole(session: Any, url: str, request: dict[str, Any]) -> Any:  # noqa: ANN401  requests is imported late
+    """Return the answer to a POST with its body read, at most 64 MB of it."""
+    import requests
+
+    response = session.post(url, stream=True, **request)
+    body = bytearray()
+    for chunk in response.iter_content(1 << 16):
+        body += chunk
+        if len(body) > LARGEST_ANSWER_BYTES:
+            response.close()
+            raise requests.exceptions.ChunkedEncodingError("the answer is too long for one of RunPod's")
+    # What reading it at once would have left; requests offers no other way to bound an answer.
+    response._content = bytes(body)
+    return response
 
 
 class RunPodSdk:

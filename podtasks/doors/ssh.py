@@ -340,7 +340,8 @@ def _translate(error: BaseException) -> TransportError | None:
             means="The pod stops itself when no run is launched within its grace time.",
             next_step="ssh-add the key that SSH_KEY_PATH names, then the same command again",
         )
-    if isinstance(error, paramiko.AuthenticationException):
+    # paramiko has one kind of error for "no" and for no answer; the latter says nothing of the key.
+    if isinstance(error, paramiko.AuthenticationException) and "timeout" not in str(error).lower():
         return SshRefusedError(
             "The pod does not accept your SSH key.",
             means="The pod stops itself when no run is launched within its grace time.",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from podtasks.doors.ssh import PodShell, SshLogin
-from podtasks.pure.errors import TransportError
+from podtasks.doors.ssh import PodShell, SshLogin, _translate
+from podtasks.pure.errors import SshRefusedError, TransportError
 from podtasks.pure.pod import SshEndpoint
 from tests.remote.sshd import Sshd, make_key
 
@@ -47,3 +47,13 @@ def test_the_sdks_import_has_no_librarys_log_printed() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
 
     assert "a secret" not in done.stderr
+
+
+def test_no_answer_to_a_login_says_nothing_of_the_key() -> None:
+    import paramiko
+
+    late = _translate(paramiko.AuthenticationException("Authentication timeout."))
+    refused = _translate(paramiko.AuthenticationException("Authentication failed."))
+
+    assert type(late) is TransportError and "link" in late.what
+    assert isinstance(refused, SshRefusedError)
