@@ -24,11 +24,12 @@ take_host_key() {
   exec env -u PODTASKS_HOST_KEY bash "${BASH_SOURCE[0]}" "$@"
 }
 
-# What an earlier start of this container left: process ids and deadlines that mean nothing now. The time in
-# grace_began stays: a container that is started again and again must not get its grace time each time.
+# What an earlier start of this container left: process ids and deadlines that mean nothing now, and secrets of a run
+# that is gone. The time in grace_began stays: a container that is started again and again must not get its grace time
+# each time.
 forget_earlier_start() {
   mkdir -p "$directory"
-  rm -f "$directory"/guard.sock "$directory"/lease.json "$directory"/supervisor.pid
+  rm -f "$directory"/{guard.sock,lease.json,supervisor.pid,notify.json} "$directory"/secrets-*.json*
 }
 
 # By the programs every image may have, for a pod on which the guard cannot run.

@@ -258,10 +258,13 @@ def test_leftovers_of_an_earlier_start_are_forgotten(booted: Booted) -> None:
     booted.start_script.write_text("exec sleep 1000\n")
     (booted.pod.directory / "lease.json").write_text('{"boot": "other", "stopping": {"reason": "old"}}')
     (booted.pod.directory / "supervisor.pid").write_text("1\n")
+    for name in ("secrets-r-1.json", "secrets-r-1.json.new", "notify.json"):
+        (booted.pod.directory / name).write_text("secret")
     booted.boot()
     wait_until(booted.pod.answers, "the guard")
     assert booted.pod.status()["stopping"] is None
     assert not (booted.pod.directory / "supervisor.pid").exists()
+    assert not [path for path in booted.pod.directory.iterdir() if path.name.startswith(("secrets-", "notify"))]
 
 
 def test_an_image_without_python_stops_its_pod(booted: Booted) -> None:
