@@ -78,8 +78,9 @@ def newest_record(volume: str) -> dict[str, Any] | None:
 
 def heartbeat_age_s(record: dict[str, Any] | None) -> float | None:
     """Return how long ago the last sign of life of a run without an end was; None for any other run."""
-    is_live = record is not None and not run_record.has_ended(record)
-    return heartbeat.age_s(str(record["run_dir"])) if record is not None and is_live else None
+    if record is None or run_record.has_ended(record):
+        return None
+    return heartbeat.age_s(str(record["run_dir"]))
 
 
 def size_and_time(path: str) -> tuple[int | None, float | None]:
