@@ -17,7 +17,7 @@ from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.shell_volume import ShellVolume
 from podtasks.flows.stored_logs import VolumeReader, read_newest_record
 from podtasks.flows.volume_store import open_s3_volume
-from podtasks.pure.errors import PodtasksError
+from podtasks.pure.errors import PodtasksError, SshRefusedError, TransportError
 from podtasks.pure.pod import Pod, PodStatus
 from podtasks.pure.run_costs import ended_at
 from podtasks.pure.run_ids import is_run_id
@@ -37,6 +37,8 @@ STUCK_S = 600.0
 STUCK_LOOKS = 3
 
 Result = TypeVar("Result")
+# The newest run's record and heartbeat, where they are asked for, and what the guard says.
+PodAnswer = tuple[Mapping[str, Any] | None, bytes | None, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,12 @@ class Lookout:
         answered, answer = self._ask(lambda: self._question_pod(pod), patience_s) if pod else (False, None)
         now = self._clock.now()
         if self._s3 is None:
-            self._readable = answered
-        if not answered or answer is None or pod is None:
+            self._readable = answer is not None
+        if not answered or pod is None:
             self._signs = self._signs.hear_pod(now, answered=False)
+            return
+        if answer is None:
+            self._signs = self._signs.hear_nothing_of_it()
             return
         record, beat, guard = answer
         if self._s3 is None:
@@ -235,7 +240,22 @@ class Lookout:
         else:
             self._signs = self._signs.hear_nothing_of_it()
 
-    def _question_pod(self, pod: Pod) -> tuple[Mapping[str, Any] | None, bytes | None, Mapping[str, Any]]:
+    def _question_pod(self, pod: Pod) -> PodAnswer | None:
+        """Return what the pod says; None where that tells nothing: it lets nobody in, or this machine is in trouble.
+
+        Raises TransportError for a pod that is silent.
+        """
+        try:
+            return self._read_pod(pod)
+        except SshRefusedError:
+            return None
+        except TransportError:
+            raise
+        except Exception:
+            # A key file that cannot be read, say, or a program that fails there.
+            return None
+
+    def _read_pod(self, pod: Pod) -> PodAnswer:
         with open_shell(self._cloud, pod) as shell:
             status = PodPrograms(shell, pod).ask("status.py", {"lines": 0})
             if self._s3 is not None:

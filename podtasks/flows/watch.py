@@ -37,7 +37,7 @@ def find_newest(ground: Ground) -> Mapping[str, Any] | None:
     why = explain_no_s3(cloud) if record is None else None
     if why is not None:
         raise SettingsError(
-            f"No pod of this project runs, and its volume cannot be read from here: {why}.",
+            f"No pod of this project runs that answers, and its volume cannot be read from here: {why}.",
             means="Whether a training ended or was lost is not known. Nothing was done.",
             next_step="with S3 keys in .runpod.env, inv watch reads the volume from anywhere",
         )

@@ -193,8 +193,10 @@ def open_project(c: Context, flags: Mapping[str, object] | None = None) -> Proje
     from podtasks.doors.clock import SystemClock
     from podtasks.doors.console import Console
     from podtasks.doors.project_files import ProjectFiles, find_root, read_identity
+    from podtasks.doors.user import name_user
     from podtasks.pure.settings import load_settings
 
+    name_user()
     console = Console()
     files = ProjectFiles(find_root(Path.cwd()))
     effective = load_settings(

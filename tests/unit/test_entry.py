@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import getpass
+import os
 import signal
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.program import Program
 
+from podtasks.doors.user import name_user
 from podtasks.pure import errors
 from podtasks.pure.errors import PodtasksError, PodTimeoutError, combine
 from podtasks.tasks import entry
@@ -86,6 +89,23 @@ def test_trouble_with_a_file_of_this_machine_is_named_without_a_traceback(
     assert "A training that was launched goes on" in told
     assert "Next: " in told
     assert "Traceback" not in told
+
+
+def test_user_without_a_name_or_a_home_gets_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run under any number: getpass, paramiko and pathlib would end in a traceback."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    known = (getpass.getuser(), Path.home())
+    name_user()
+    assert (getpass.getuser(), Path.home()) == known, "what the machine knows stands"
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("os.environ", {})
+    name_user()
+    assert getpass.getuser() == f"uid{os.getuid()}" and not Path("~/.ssh/id_ed25519").expanduser().exists()
 
 
 def test_bug_is_not_dressed_up_as_an_error_of_the_user() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from podtasks.flows import sight
 from podtasks.flows.sight import LOOK_S, Lookout, Sight
-from podtasks.pure.errors import ApiError, ApiUnreachableError, AuthenticationError
+from podtasks.pure.errors import ApiError, ApiUnreachableError, AuthenticationError, SshRefusedError
 from podtasks.pure.secret import Secret
 from podtasks.pure.signs import Life
 from tests.unit.fake_pod import BROKEN, FakePod
@@ -236,6 +236,20 @@ def test_answers_that_came_before_a_laptop_slept_say_nothing_of_the_time_after(s
     scene.volume.sleeps_in = 3
     scene.pods(None, None)
     assert scene.look().life is Life.ALIVE
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [SshRefusedError("The pod does not accept your SSH key.", next_step="x"), KeyError("getpwuid(): uid not found")],
+    ids=["key refused", "no user"],
+)
+def test_trouble_of_this_machine_is_no_silence_of_the_pod(scene: Scene, pod: FakePod, trouble: Exception) -> None:
+    pod.connects = [trouble] * 100
+    scene.dead().pods(make_pod(), make_pod())
+    assert scene.look(knows_pod=True).silent_s == 0.0
+    scene.volume = None
+    scene.pods(None, None)
+    assert scene.look(knows_pod=True).life is Life.UNCLEAR
 
 
 def test_host_that_is_gone_and_refuses_nothing_is_not_waited_for_long(
