@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from podtasks.flows.follow import LogView, Outcome
 from podtasks.flows.judge import Judge
 from podtasks.flows.launched import Launched
+from podtasks.flows.left_behind import see_pod_end
 from podtasks.flows.relaunch import Ground
 from podtasks.flows.restarter import Restarter
 from podtasks.flows.sight import LOOK_S
@@ -94,6 +95,8 @@ class Keeper:
                 self._clock.sleep(FOLLOW_PAUSE_S)
             if isinstance(decision, Done | GiveUp):
                 self._tell_end(watched, decision)
+                if watched.pod is None:  # else whoever shows the end sees to it
+                    self._see_pod_end(watched)
                 return Finish(watched, decision, outcome)
 
     def act_once(self, watched: Watched, timeout_s: float = LOOK_S) -> tuple[Watched, Decision]:
@@ -106,6 +109,7 @@ class Keeper:
             watched, decision = self._restarter.try_once(watched, decision)
         if isinstance(decision, Done | GiveUp):
             self._tell_end(watched, decision)
+            self._see_pod_end(watched)
         return watched, decision
 
     # Following
@@ -177,6 +181,12 @@ class Keeper:
             self._clock.sleep(UNFOLLOWED_PAUSE_S)
 
     # The end
+
+    def _see_pod_end(self, watched: Watched) -> None:
+        """Stop the pod of a run that is over where it does not come to stop itself."""
+        if watched.pod_id:
+            ground, when_done = self._ground, str(watched.record.get("when_done") or "stop")
+            see_pod_end(ground.cloud, watched.pod_id, when_done, ground.report, ground.clock)
 
     def _tell_end(self, watched: Watched, decision: Done | GiveUp) -> None:
         """Tell whoever is to be notified of an end that nothing on a pod told of, once as far as is known here."""

@@ -103,7 +103,7 @@ def _find_problem(run: RunFacts, ending: Ending, chain: Chain) -> tuple[str, str
     if run.reason == "max_cost_usd" or (left_usd is not None and left_usd <= run.price * LEAST_LEFT_S / 3600):
         limit = "" if chain.max_cost_usd is None else f"the {format_usd(chain.max_cost_usd)} of "
         return f"{limit}max_cost_usd are used up", raise_it.format("max_cost_usd")
-    if ending is Ending.FAILED and run.is_whole and _is_no_further(run):
+    if ending is Ending.FAILED and run.is_whole and _is_the_same(run):
         return f"it failed again {_where(run)}", "inv logs shows why; mend that, then inv train --until-done"
     if ending is Ending.UNTRAINED and run.chain.last_failure is not None and not run.chain.last_failure.trained:
         return "so did the run before it", "inv logs shows why; mend that, then inv train --until-done"
@@ -112,20 +112,20 @@ def _find_problem(run: RunFacts, ending: Ending, chain: Chain) -> tuple[str, str
     return None
 
 
-def _is_no_further(run: RunFacts) -> bool:
-    """Return whether the run before failed by itself as well, and this one got no further."""
+def _is_the_same(run: RunFacts) -> bool:
+    """Return whether the run before failed by itself at the same step, or checkpoint where no step is known."""
     before = run.chain.last_failure
     if before is None or not before.trained:
         return False
     if run.step is not None and before.step is not None:
-        return run.step <= before.step
+        return run.step == before.step
     return run.checkpoint_step == before.checkpoint_step
 
 
 def _where(run: RunFacts) -> str:
     before = run.chain.last_failure
     if run.step is not None and before is not None and before.step is not None:
-        return f"at step {run.step}" if run.step == before.step else f"at step {run.step}, before at {before.step}"
+        return f"at step {run.step}"
     return "from the same checkpoint" if run.checkpoint_step is not None else "from a fresh start"
 
 

@@ -38,6 +38,7 @@ def watch_run(project: Project, account: Cloud, launched: Launched) -> Outcome:
 
 def tell_pod_end(project: Project, account: Cloud, launched: Launched, outcome: Outcome) -> None:
     """Say what became of the pod after its run, and where the outputs are."""
+    from podtasks.flows.left_behind import see_pod_end
     from podtasks.flows.stopping import SELF_STOP_S, STOP_WAIT_S, confirm_stopped
     from podtasks.pure.amounts import format_duration
 
@@ -52,6 +53,8 @@ def tell_pod_end(project: Project, account: Cloud, launched: Launched, outcome: 
             f"pod {pod.id} is kept for a look, as on_failure asks, and billed at ${pod.usd_per_hour:.2f}/h: it stops "
             f"itself after {format_duration(run.keep_failed_s)}. inv ssh looks into it, inv stop ends it"
         )
+    elif see_pod_end(account, pod.id, run.when_done, console, project.clock, timeout_s=0):
+        console.step(f"pod {pod.id} has stopped{_where_outputs_are(outcome, run.output_dir)}")
     else:
         console.note(f"pod {pod.id} has not stopped yet, and keeps trying: inv status, or inv stop --now")
     if account.volume_folder is not None and not outcome.never_trained:

@@ -196,3 +196,19 @@ def test_second_machine_without_s3_keys_takes_over_from_one_that_was_closed(
     again = other.inv("watch", "--once", "--json")
     assert json.loads(again.stdout)["state"] == "done", "it remembers, though nothing is left that it could ask"
     assert len(orders_since(project, moment)) == 1 and project.is_idle()
+
+
+def test_pod_that_cannot_stop_itself_is_stopped_from_here(project: TrainingProject) -> None:
+    project.hold_at(5)
+    project.train("--until-done", "--no-follow")
+    project.wait_for_step(5)
+    project.ask("faults", {"operation": "*", "kind": "html", "status": 502, "for_s": 600, "caller": "pod"})
+    project.release()
+    project.wait_for(lambda: "EXIT_CODE=0" in project.log, "the training to end")
+    assert project.running_pods()
+
+    watched = project.inv("watch", "--once")
+
+    assert watched.code == 0 and "done" in watched.stdout, watched.stderr
+    assert "could not stop itself: it was stopped from here" in watched.stderr
+    assert project.running_pods() == []

@@ -90,11 +90,13 @@ class Stage:
         self.asked: list[tuple[str, Chain, bytes | None]] = []
         self.first_bytes: list[int | None] = []
         self.told: list[GiveUp] = []
+        self.seen_off: list[str] = []
         self.wall = WALL
         self.keys: tuple[Secret, Secret] | None = None
         monkeypatch.setattr(judge, "Lookout", self._make_lookout)
         monkeypatch.setattr(keep_going, "make_view", self._make_view)
         monkeypatch.setattr(restarter, "relaunch", self._relaunch)
+        monkeypatch.setattr(keep_going, "see_pod_end", lambda _, pod_id, *__: self.seen_off.append(pod_id))
 
     def keeper(self, bounds: Chain | None = None) -> Keeper:
         ground = Ground(
@@ -530,6 +532,7 @@ def test_one_look_that_gets_no_pod_is_an_error_and_no_failure_of_the_launch(
 def test_run_that_has_ended_on_record_is_not_looked_at(stage: Stage) -> None:
     watched = of_record(ended_at=WALL, exit_code=0, reason="finished")
     assert stage.keeper().act_once(watched)[1] == Done(0, "finished")
+    assert stage.seen_off == [watched.pod_id] != [""]
 
 
 def test_bound_that_is_reached_by_a_lost_run_is_told_by_the_watcher(stage: Stage) -> None:

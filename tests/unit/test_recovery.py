@@ -79,7 +79,7 @@ def test_failure_of_the_training_is_tried_once_more(reason: str) -> None:
     ("before", "step", "checkpoint_step", "again"),
     [
         (FailedAt(40, 30), 40, 30, True),
-        (FailedAt(40, 30), 39, 30, True),
+        (FailedAt(40, 30), 39, 30, False),
         (FailedAt(40, 30), 41, 30, False),
         (FailedAt(None, 30), 40, 30, True),
         (FailedAt(None, 30), None, 30, True),
@@ -89,7 +89,7 @@ def test_failure_of_the_training_is_tried_once_more(reason: str) -> None:
         (None, 40, 30, False),
     ],
 )
-def test_failure_that_gets_no_further_is_given_up(
+def test_failure_that_comes_again_at_the_same_step_is_given_up(
     before: FailedAt | None, step: int | None, checkpoint_step: int | None, again: bool
 ) -> None:
     run = after(before, replace(FAILED, step=step, checkpoint_step=checkpoint_step))

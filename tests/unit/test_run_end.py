@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from invoke.exceptions import Exit
 
-from podtasks.flows import stopping
+from podtasks.flows import left_behind, stopping
 from podtasks.flows.follow import Outcome
 from podtasks.tasks.pod import build_question
 from podtasks.tasks.view import tell_pod_end
@@ -21,6 +21,7 @@ def told(
     world: World, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, *, stops: bool = True, kept_s: float = 0.0
 ) -> list[str]:
     monkeypatch.setattr(stopping, "confirm_stopped", lambda *_, **__: stops)
+    monkeypatch.setattr(left_behind, "see_pod_end", lambda *_, **__: False)
     project: Any = SimpleNamespace(console=world.report, clock=world.clock)
     run = SimpleNamespace(when_done="stop", output_dir="/workspace/out", keep_failed_s=kept_s)
     launched: Any = SimpleNamespace(pod=make_pod(), run=run)
