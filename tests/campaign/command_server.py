@@ -33,13 +33,16 @@ class Command:
 
     Args:
         words: what stands after `inv`.
-        folder: takes its output, in the files `out` and `err`.
+        folder: is made, and takes its output, in the files `out` and `err`.
         began: epoch seconds.
     """
 
     def __init__(self, words: Sequence[str], folder: Path, began: float) -> None:
         self.words = tuple(words)
         self.out, self.err = folder / "out", folder / "err"
+        folder.mkdir(parents=True)
+        for path in (self.out, self.err):
+            path.touch()
         self.began = began
         self.ended: float | None = None
         self.pid = 0
@@ -92,7 +95,6 @@ class CommandServer:
 
     def start(self, words: Sequence[str], folder: Path, cwd: Path, environment: Mapping[str, str]) -> Command:
         """Start a command and return it as soon as it has a process."""
-        folder.mkdir(parents=True)
         with self._lock:
             command = self._starting = Command(words, folder, time.time())
             self._started.clear()

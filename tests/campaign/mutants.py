@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "the guard never ends the grace time",
         1,
-        1,
+        21,
         (
             Edit(
                 "remote/guard_end.py",
@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant(
         "the guard does not see that the supervisor was killed",
         1,
-        1,
+        40,
         (
             Edit(
                 "remote/guard_end.py",
@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "the pod takes a second launch beside a run",
         1,
-        1,
+        18,
         (
             Edit(
                 "remote/guard.py",
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "a checkpoint that was cut short counts as whole",
         2,
-        1,
+        32,
         (
             Edit(
                 "remote/checkpoint_files.py",
@@ -101,13 +101,13 @@ MUTANTS = (
     Mutant(
         "a stream that breaks goes on one byte too late",
         3,
-        1,
+        3,
         (Edit("podtasks/flows/follow.py", "self._offset += len(log)", "self._offset += len(log) + 1"),),
     ),
     Mutant(
         ".runpod.env is written in place",
         4,
-        1,
+        2,
         (
             Edit(
                 "podtasks/doors/project_files.py",
@@ -117,21 +117,21 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "the API key is printed",
+        "the API key goes to the pod",
         4,
-        1,
+        2,
         (
             Edit(
                 "podtasks/flows/rent.py",
-                'report.step(f"pod {pod_id} created:',
-                'report.step(f"{cloud.api._api_key.reveal()} pod {pod_id} created:',
+                "LAUNCH_MARK: nonce}",
+                'LAUNCH_MARK: nonce, "KEY": cloud.api._api_key.reveal()}',
             ),
         ),
     ),
     Mutant(
         "errors are not caught",
         5,
-        1,
+        2,
         (
             Edit(
                 "podtasks/tasks/entry.py",

@@ -296,7 +296,6 @@ class World:
         """Start a command as a user does, with all its imports."""
         import threading
 
-        folder.mkdir(parents=True)
         command = Command(words, folder, time.time())
         with open(command.out, "wb") as out, open(command.err, "wb") as err:
             process = subprocess.Popen(
