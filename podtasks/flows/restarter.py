@@ -65,7 +65,7 @@ class Restarter:
         tell_at, refused_since = float("-inf"), float("inf")
         while True:
             try:
-                return self._launch(watched, decision), decision
+                return self._launch(watched, decision)
             except FASTER as error:
                 return self._after_refusal(watched, error)
             except PATIENT as error:
@@ -100,7 +100,7 @@ class Restarter:
         if given_up_before:
             return watched, GiveUp(given_up_before, "inv watch, without --once, tries again", None, was_lost=True)
         try:
-            return self._launch(watched, decision), decision
+            return self._launch(watched, decision)
         except FASTER as error:
             watched, found = self._after_refusal(watched, error)
             return watched, Wait("the next look goes on from here") if isinstance(found, Relaunch) else found
@@ -112,7 +112,8 @@ class Restarter:
                 raise
             return watched, given_up
 
-    def _launch(self, watched: Watched, decision: Relaunch) -> Watched:
+    def _launch(self, watched: Watched, decision: Relaunch) -> tuple[Watched, Relaunch]:
+        """Launch the training again; return the new run, and the decision with what the pod knew to be used so far."""
         ground = self._ground
         ground.report.step(f"{decision.reason}; starting it again")
         with self._counting(watched.run_id):
@@ -127,7 +128,7 @@ class Restarter:
         self.run_ids.append(launched.run.run_id)
         watched = from_launched(launched, chain, ground.wall())
         self._notes.note_record(watched.record)
-        return watched
+        return watched, replace(decision, chain=chain)
 
     @contextlib.contextmanager
     def _counting(self, run_id: str) -> Iterator[None]:

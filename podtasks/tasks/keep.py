@@ -54,8 +54,9 @@ def keep(keeper: Keeper, watched: Watched) -> Finish:
         return keeper.keep(watched)
     except (KeyboardInterrupt, BrokenPipeError):
         raise Exit(
-            "\nno longer watching; the training goes on and the pod stops itself at its end, but nobody starts it "
-            "again until inv watch does. inv logs shows it, inv stop ends it.",
+            "\nno longer watching; a training that runs goes on and its pod stops itself at its end, one without a "
+            "training within its grace time; nobody starts it again until inv watch does. inv logs shows it, inv stop "
+            "ends it.",
             code=INTERRUPTED,
         ) from None
 

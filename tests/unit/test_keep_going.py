@@ -514,9 +514,11 @@ def test_one_look_at_a_run_that_lives_does_nothing(stage: Stage) -> None:
     assert look_once(stage, sight(Life.ALIVE)) == Wait("it runs")
 
 
-def test_one_look_at_a_lost_run_launches_it_again(stage: Stage) -> None:
-    stage.launches = [SECOND]
-    assert isinstance(look_once(stage, LOST), Relaunch)
+def test_one_look_at_a_lost_run_launches_it_again_and_tells_what_the_pod_knew_of_its_use(stage: Stage) -> None:
+    chain = replace(CHAIN, restarts=1, used_hours=0.25, used_usd=0.125)
+    stage.launches = [replace(SECOND, chain=chain)]
+    decision = look_once(stage, LOST)
+    assert isinstance(decision, Relaunch) and decision.chain == chain
 
 
 @pytest.mark.parametrize("error", [NO_GPU, OFFLINE], ids=str)
