@@ -37,12 +37,13 @@ MOST_ACTIONS = 25
 class Link:
     """A connection to the pod: what happens there and on the way is drawn each time something is read from it."""
 
-    def __init__(self, run: FollowedRun, data: st.DataObject, report: list[str]) -> None:
+    def __init__(self, run: FollowedRun, data: st.DataObject, actions: list[str], *, breaks: bool) -> None:
         self._run = run
+        self._choices = ["append", "grow", "look", "look", "arrive", "arrive", "end", *(["cut", "close"] * breaks)]
         self._data = data
         self._following: Following | None = None
         self.acknowledged = b""
-        self.actions = report
+        self.actions = actions
 
     def __enter__(self) -> Link:
         return self
@@ -69,8 +70,7 @@ class Link:
         while True:
             is_late = len(self.actions) >= MOST_ACTIONS
             assert len(self.actions) < 4 * MOST_ACTIONS, "the view waits for bytes that never come"
-            choices = ["append", "grow", "look", "arrive", "arrive", "cut", "close", "end"]
-            action = "finish" if is_late else self._data.draw(st.sampled_from(choices), label="action")
+            action = "finish" if is_late else self._data.draw(st.sampled_from(self._choices), label="action")
             self.actions.append(action)
             if action == "cut":
                 raise TransportError("The SSH link to the pod broke.", next_step="run the same command again")
@@ -113,9 +113,9 @@ class Programs:
 
 
 @examples(120)
-@given(st.binary(max_size=10), BLOCKS, st.booleans(), st.data())
+@given(st.binary(max_size=10), BLOCKS, st.booleans(), st.booleans(), st.data())
 def test_a_view_shows_every_byte_once_over_any_links(
-    before: bytes, block_bytes: int, has_guard: bool, data: st.DataObject
+    before: bytes, block_bytes: int, has_guard: bool, breaks: bool, data: st.DataObject
 ) -> None:
     with FollowedRun(before, block_bytes, has_guard=has_guard) as run, tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
@@ -136,7 +136,7 @@ def test_a_view_shows_every_byte_once_over_any_links(
         )
         actions: list[str] = []
         with (
-            mock.patch.object(ssh, "PodShell", lambda *_: Link(run, data, actions)),
+            mock.patch.object(ssh, "PodShell", lambda *_: Link(run, data, actions, breaks=breaks)),
             mock.patch.object(follow, "PodPrograms", Programs),
         ):
             outcome = view.follow()
@@ -152,8 +152,9 @@ class LogOverBrokenLinks(RuleBasedStateMachine):
     run: FollowedRun
     following: Following
 
-    @initialize(before=PIECES, block_bytes=BLOCKS, has_guard=st.booleans())
-    def launch(self, before: bytes, block_bytes: int, has_guard: bool) -> None:
+    @initialize(before=PIECES, block_bytes=BLOCKS, has_guard=st.booleans(), is_recorded=st.booleans())
+    def launch(self, before: bytes, block_bytes: int, has_guard: bool, is_recorded: bool) -> None:
+        self.is_recorded = is_recorded
         self.run = FollowedRun(before, block_bytes, has_guard=has_guard)
         self.received = b""
         self.events = b""
@@ -187,10 +188,10 @@ class LogOverBrokenLinks(RuleBasedStateMachine):
         self.following = self.run.follow(self.run.start + len(self.received))
 
     @precondition(lambda self: self.run.log_end is None)
-    @rule(exit_code=st.sampled_from([0, 143]), is_recorded=st.booleans())
-    def end(self, exit_code: int, is_recorded: bool) -> None:
+    @rule(exit_code=st.sampled_from([0, 143]))
+    def end(self, exit_code: int) -> None:
         self.run.growth.clear()
-        self.run.end(exit_code, is_recorded=is_recorded)
+        self.run.end(exit_code, is_recorded=self.is_recorded)
 
     @invariant()
     def what_came_is_the_beginning(self) -> None:
@@ -208,8 +209,8 @@ class LogOverBrokenLinks(RuleBasedStateMachine):
 
     def deliver_the_rest(self) -> None:
         if self.run.log_end is None:
-            self.run.growth.clear()
-            self.run.end(0)
+            self.following.look()
+            self.end(0)
         self.following.look()
         log, events = self.following.carry(len(self.following.stdout), len(self.following.stderr))
         assert self.received + log == self.run.written

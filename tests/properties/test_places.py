@@ -55,6 +55,7 @@ def test_a_run_id_is_a_plain_name_with_its_moment(config: str, commit: str, now:
 @given(PATHS)
 def test_a_run_id_is_one_folder_and_no_other(text: str) -> None:
     if is_run_id(text):
+        assert text.isprintable()
         assert posixpath.normpath(f"/volume/runs/{text}") == f"/volume/runs/{text}"
         assert posixpath.dirname(f"/volume/runs/{text}") == "/volume/runs"
     assert sorted(sort_newest_first([text, "a-20260101-000000-b"])) == sorted([text, "a-20260101-000000-b"])
