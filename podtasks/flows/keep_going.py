@@ -140,7 +140,7 @@ class Keeper:
 
     def _note_end(self, watched: Watched, decision: Decision, outcome: Outcome) -> None:
         """Remember an end that only the log stream told: without S3, nothing else may tell of it later."""
-        if isinstance(decision, Done):
+        if isinstance(decision, Done | GiveUp):
             end = {"ended_at": self._ground.wall(), "exit_code": outcome.exit_code, "reason": outcome.reason}
             self._notes.note_record({**watched.record, **end})
 
@@ -190,7 +190,8 @@ class Keeper:
 
     def _tell_end(self, watched: Watched, decision: Done | GiveUp) -> None:
         """Tell whoever is to be notified of an end that nothing on a pod told of, once as far as is known here."""
-        if not isinstance(decision, GiveUp) or not decision.was_lost or self._notes.given_up(watched.run_id):
+        if not isinstance(decision, GiveUp) or self._notes.given_up(watched.run_id):
             return
         self._notes.note_given_up(watched.run_id, decision.reason)
-        self._on_give_up(watched, decision)
+        if decision.was_lost:
+            self._on_give_up(watched, decision)

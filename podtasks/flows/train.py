@@ -23,6 +23,8 @@ from podtasks.flows.pod_programs import PodPrograms
 from podtasks.flows.pods import OurPod, ensure_pod
 from podtasks.flows.rent import build_request
 from podtasks.flows.stopping import confirm_stopped, stop_quietly
+from podtasks.flows.watch_notes import WatchNotes
+from podtasks.flows.watched import record_of
 from podtasks.pure.chain import parse_chain
 from podtasks.pure.errors import (
     CodeError,
@@ -35,6 +37,7 @@ from podtasks.pure.errors import (
 from podtasks.pure.plan import Plan
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Launch, Run, find_differences, parse_run
+from podtasks.pure.run_ids import made_at
 
 LAUNCH_TRIES = 3
 
@@ -65,6 +68,9 @@ def start_training(
                 report.note(f"pod {ours.pod.id} went away; trying again ({error.what})")
             else:
                 _begin_copy(files, launched.run, report)
+                # A watcher that cannot read the volume knows by this that an older run is not the newest.
+                launched_at = made_at(launched.run.run_id) or 0.0
+                WatchNotes(files, cloud.name).note_record(record_of(launched, launched.chain, launched_at))
                 return launched
     raise AssertionError("the last try returns or raises")
 

@@ -33,9 +33,12 @@ def find_newest(ground: Ground) -> Mapping[str, Any] | None:
     """
     cloud = ground.cloud
     record = Lookout(cloud, ground.settings.project, ground.clock).read_end(0.0)
-    record = record or WatchNotes(ground.files, cloud.name).read_record()
-    why = explain_no_s3(cloud) if record is None else None
-    if why is not None:
+    if record is not None:
+        return record
+    record, why = WatchNotes(ground.files, cloud.name).read_record(), explain_no_s3(cloud)
+    if record is not None:
+        ground.report.note("the volume cannot be read from here: this goes by the run that was seen here last")
+    elif why is not None:
         raise SettingsError(
             f"No pod of this project runs that answers, and its volume cannot be read from here: {why}.",
             means="Whether a training ended or was lost is not known. Nothing was done.",

@@ -46,14 +46,20 @@ class Watched:
 
 def from_launched(launched: Launched, chain: Chain, now: float) -> Watched:
     """Return a run that was launched here, or joined, at `now` (seconds since 1970), as one to watch."""
+    record = record_of(launched, chain, now)
+    return Watched(launched.run.run_id, chain, launched.run, launched.pod, record, launched)
+
+
+def record_of(launched: Launched, chain: Chain | None, now: float) -> dict[str, Any]:
+    """Return what is known here of the record of such a run."""
     run, pod = launched.run, launched.pod
-    record = {
+    return {
         "run_id": run.run_id,
         "pod": {"id": pod.id, "usd_per_hour": pod.usd_per_hour},
         "launched_at": now,
-        "chain": chain.to_json(),
+        "when_done": run.when_done,
+        "chain": None if chain is None else chain.to_json(),
     }
-    return Watched(run.run_id, chain, run, pod, record, launched)
 
 
 def from_record(record: Mapping[str, Any], bounds: Chain | None, pod: Pod | None) -> Watched | None:

@@ -20,6 +20,7 @@ from podtasks.flows.relaunch import Ground
 from podtasks.flows.restarter import LAUNCH_TRIES, LONGEST_PAUSE_S, POD_TRIES
 from podtasks.flows.sight import STUCK_LOOKS, STUCK_S, Sight
 from podtasks.flows.train import NotNeededError
+from podtasks.flows.watch_notes import WatchNotes
 from podtasks.flows.watched import Watched, from_record
 from podtasks.pure.chain import Chain
 from podtasks.pure.errors import (
@@ -238,6 +239,10 @@ def test_failure_is_judged_by_its_record_where_the_stream_knows_less(stage: Stag
     finish = keeper.keep(launched_here(stage, keeper))
     assert isinstance(finish.decision, GiveUp) and "failed again at step 5" in finish.decision.reason
     assert finish.decision.exit_code == 7 and stage.told == [], "the pod told of it"
+    notes = WatchNotes(ProjectFiles(stage.folder), stage.world.cloud().name)
+    assert "failed again at step 5" in notes.given_up("run2"), "no later look starts it again"
+    noted = notes.read_record()
+    assert noted is not None and (noted["run_id"], noted["exit_code"], noted["reason"]) == ("run2", 7, "failed")
 
 
 def _failed_at(step: int) -> Any:  # noqa: ANN401

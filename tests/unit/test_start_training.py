@@ -16,6 +16,7 @@ from podtasks.doors.ssh import Output
 from podtasks.flows.launch import PodHeldError, launcher_name
 from podtasks.flows.launched import Launched
 from podtasks.flows.train import LAUNCH_TRIES, NotNeededError, start_training, watch
+from podtasks.flows.watch_notes import WatchNotes
 from podtasks.pure.errors import (
     ApiUnreachableError,
     CodeError,
@@ -84,6 +85,8 @@ def test_training_is_launched_on_the_pod_that_runs(world: World, pod: FakePod, f
     assert begun.run.run_id == pod.questions("launch.py")[0]["run_id"]
     assert begun.run.run_id.startswith(f"{LAUNCH.run_id}-"), "the plan's own id may be another launch's too"
     assert pod.open_shells() == 1, "a run that ends at once waits for its log to be followed"
+    newest = WatchNotes(files, world.cloud().name).read_record()
+    assert newest is not None and newest["run_id"] == begun.run.run_id, "an older run is not watched for it"
     assert world.api.orders() == []
     begun.close()
     assert pod.open_shells() == 0
