@@ -213,7 +213,7 @@ def test_any_document_in_a_checkpoint_is_judged_without_an_error(document: bytes
             assert newest_step(Path(root)) in (OLDER, NEWER)
 
 
-@examples(150)
+@examples(80)
 @given(st.dictionaries(NAMES, st.sampled_from(["file", "folder", "pipe", "link"]), max_size=6), WORDS)
 def test_any_names_in_the_output_directory_are_judged_without_an_error(names: dict[str, str], pattern: str) -> None:
     with tempfile.TemporaryDirectory() as root:

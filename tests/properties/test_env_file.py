@@ -64,7 +64,7 @@ def test_with_value_then_parse_gives_the_value_and_all_others(
     assert with_value(rewritten, name, value) == rewritten
 
 
-@examples(300)
+@examples(150)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_and_can_be_appended_to(text: str) -> None:
     try:

@@ -129,7 +129,7 @@ def test_any_record_is_taken_up_again_or_refused(content: bytes, beat: bytes) ->
         assert error.next_step
 
 
-@examples(200)
+@examples(100)
 @given(st.one_of(NUMBERS, JSON))
 def test_any_chain_is_bounded_or_none(value: object) -> None:
     for whole in (value, *({**CHAIN.to_json(), name: value} for name in CHAIN_FIELDS)):

@@ -76,7 +76,7 @@ NEWEST = st.sampled_from(
 )
 
 
-@examples(200)
+@examples(120)
 @given(files(RECORDS), NEWEST, files(documents("at", "beat")), LOGS)
 def test_status_and_runs_of_any_record_are_an_answer(record: bytes, newest: bytes, beat: bytes, log: bytes) -> None:
     answers: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def test_progress_and_cause_of_any_record_are_an_answer(record: bytes, log: byte
         json.dumps(failure.explain(here))
 
 
-@examples(150)
+@examples(100)
 @given(files(RECORDS), NEWEST, LOGS, st.sampled_from([0, 1, 137]), st.booleans())
 def test_a_run_with_any_record_is_finished(record: bytes, newest: bytes, log: bytes, code: int, is_lost: bool) -> None:
     with volume_with(record, newest, b"", log) as volume:

@@ -47,7 +47,7 @@ NAMES = st.one_of(
 )
 
 
-@examples(300)
+@examples(120)
 @given(
     st.one_of(VALUES, st.dictionaries(KEYS, VALUES, max_size=4)),
     st.dictionaries(NAMES, st.text(max_size=12), max_size=3),
@@ -146,7 +146,7 @@ HOSTILE = st.fixed_dictionaries(
 )
 
 
-@examples(300)
+@examples(150)
 @given(st.one_of(SOUND, HOSTILE))
 def test_settings_that_are_taken_keep_their_rules(mapping: dict[str, Any]) -> None:
     try:
@@ -192,7 +192,7 @@ def test_what_was_loaded_loads_as_the_same(mapping: dict[str, Any]) -> None:
     assert Settings.model_validate(settings.model_dump()) == settings
 
 
-@examples(60)
+@examples(30)
 @given(SOUND, SOUND, SOUND)
 def test_a_flag_goes_before_the_environment_and_that_before_the_file(
     file: dict[str, Any], environ: dict[str, Any], flags: dict[str, Any]
@@ -211,7 +211,7 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_file(
             assert source == "invoke.yaml"
 
 
-@examples(100)
+@examples(60)
 @given(SOUND, st.one_of(KEYS, st.text(max_size=12)), VALUES)
 def test_a_key_that_is_no_setting_is_never_taken(mapping: dict[str, Any], key: object, value: object) -> None:
     if key in Settings.model_fields:
@@ -242,7 +242,9 @@ def test_a_line_of_runpod_env_that_nothing_knows_is_never_taken(mapping: dict[st
 
 
 HIDDEN = [key for key in IDENTITY_KEYS if key.endswith("KEY")]
-AROUND = st.tuples(st.text(max_size=4), st.text(max_size=4)).map(lambda around: f"{around[0]}{MARK}{around[1]}")
+# Without what makes a name of a text in YAML: names are shown.
+BESIDE = st.text(st.characters(exclude_characters=":?{", exclude_categories=["Cs"]), max_size=4)
+AROUND = st.tuples(BESIDE, BESIDE).map(lambda around: f"{around[0]}{MARK}{around[1]}")
 MARKED = st.one_of(
     AROUND,
     st.lists(AROUND, max_size=2),

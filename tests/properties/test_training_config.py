@@ -50,7 +50,7 @@ def require_inside(directory: str, folder: str, mount_path: str) -> None:
     assert directory.encode("utf-8") and not set(directory) & set(map(chr, range(32)))
 
 
-@examples(300)
+@examples(200)
 @given(MAPPINGS, MOUNTS)
 def test_directories_of_any_configuration_stay_on_the_volume(mapping: dict[str, Any], mount_path: str) -> None:
     try:
