@@ -14,6 +14,7 @@ from podtasks.doors.git_questions import (
     current_branch,
     dirty_paths,
     find_root,
+    has_commit,
     has_tracked,
     head_commit,
     is_contained,
@@ -28,6 +29,7 @@ from podtasks.pure.errors import CodeError
 __all__ = [
     "Revision",
     "find_root",
+    "has_commit",
     "known_host_lines",
     "open_pack",
     "path_exists_at",

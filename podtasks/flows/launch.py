@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import platform
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ from typing import Any
 from podtasks.doors import local_git, ssh
 from podtasks.doors.clock import Clock, growing_pauses
 from podtasks.doors.console import Reporter
+from podtasks.flows.checkpoint_search import find_checkpoint
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure import pod_programs
-from podtasks.pure.errors import PodFailedError, PodtasksError, RunActiveError, UsageError
+from podtasks.pure.errors import CodeError, PodFailedError, PodtasksError, RunActiveError
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
 
@@ -33,7 +33,7 @@ def launch_training(shell: ssh.PodShell, pod: Pod, launch: Launch, root: Path, r
     for name in prepared.get("installed") or []:
         report.note(f"the image has no {name}; it was installed")
     _sync_code(programs, launch, prepared, root, report)
-    checkpoint = _find_checkpoint(programs, launch, report)
+    checkpoint = find_checkpoint(programs, launch, report)
     return _start_training(programs, launch, pod, checkpoint, str(prepared["token"]), report)
 
 
@@ -102,6 +102,8 @@ def _sync_code(
 ) -> None:
     have = [str(commit) for commit in prepared.get("clone_commits") or []]
     pack = launch.code != "origin" and launch.commit not in have
+    if pack and launch.after_run and not local_git.has_commit(root, launch.commit):
+        raise _lost_code(launch)
     # A restart finds its code in the clone: nothing needs to be fetched, and no agent is at hand where cron watches.
     code = "local" if launch.after_run and launch.commit in have else launch.code
     question = {
@@ -125,6 +127,15 @@ def _sync_code(
         report.note(text)
 
 
+def _lost_code(launch: Launch) -> CodeError:
+    return CodeError(
+        f"The code of run {launch.after_run}, commit {launch.commit[:12]} of branch {launch.branch}, is neither in the "
+        "pod's clone any more nor in this checkout.",
+        means="Nothing was launched.",
+        next_step="inv watch in the checkout that the run was launched from, or inv train --until-done with other code",
+    )
+
+
 def _describe_kept(answer: Mapping[str, Any]) -> list[str]:
     """Return what was found in the pod's clone and put aside, in words."""
     notes = []
@@ -135,45 +146,6 @@ def _describe_kept(answer: Mapping[str, Any]) -> list[str]:
     if answer.get("overwritten"):
         notes.append(f"files in the way were copied aside: {', '.join(answer['overwritten'])}")
     return notes
-
-
-def _find_checkpoint(programs: PodPrograms, launch: Launch, report: Reporter) -> Checkpoint | None:
-    if launch.force_restart and launch.resume_from is None:
-        report.step("checkpoints: ignored, as --force-restart asks")
-        return None
-    answer = _ask_checkpoint(programs, launch, launch.resume_from)
-    if launch.at_least is not None and _is_older(answer.get("found"), launch.at_least):
-        with contextlib.suppress(UsageError):  # it is not whole any more: then there is nothing better
-            answer = _ask_checkpoint(programs, launch, launch.at_least.path)
-    for skipped in answer.get("skipped") or []:
-        report.note(f"incomplete checkpoint skipped: {skipped['path']}: {skipped['why']}")
-    found = answer.get("found")
-    if not found:
-        report.step(f"checkpoint: none complete under {launch.checkpoint_dir}; starting fresh")
-        return None
-    report.step(f"checkpoint: resuming from {found['path']}")
-    return Checkpoint(found["path"], found.get("step"))
-
-
-def _ask_checkpoint(programs: PodPrograms, launch: Launch, resume_from: str | None) -> dict[str, Any]:
-    return programs.run(
-        "find_checkpoint.py",
-        {
-            "clone": launch.clone,
-            "directory": launch.checkpoint_dir,
-            "pattern": launch.checkpoint_pattern,
-            "resume_from": resume_from,
-            "links": dict(launch.links),
-        },
-    )
-
-
-def _is_older(found: Mapping[str, Any] | None, at_least: Checkpoint) -> bool:
-    """Return whether a checkpoint was found that an earlier run of this training left behind already, or none."""
-    if not found:
-        return True
-    step = found.get("step")
-    return step is not None and at_least.step is not None and int(step) < at_least.step
 
 
 def _start_training(

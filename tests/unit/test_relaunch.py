@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from podtasks.flows.launched import Launched
 from podtasks.flows.relaunch import Ground, relaunch
 from podtasks.flows.train import NotNeededError
 from podtasks.pure.chain import Chain
-from podtasks.pure.errors import OvertakenError, RemoteCommandError
+from podtasks.pure.errors import CodeError, OvertakenError, RemoteCommandError
 from podtasks.pure.secret import Secret
 from podtasks.pure.settings import Settings
 from tests.unit.fake_pod import FakePod, launched, leased, refusal
@@ -78,8 +82,8 @@ def yard(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
     return Yard(world, tmp_path, monkeypatch)
 
 
-def takes_the_launch(pod: FakePod, *, status: dict[str, Any] = IDLE) -> FakePod:
-    pod.on("status.py", status).on("prepare.py", leased(clone_commits=[COMMIT]))
+def takes_the_launch(pod: FakePod, *, commits: Sequence[str] = (COMMIT,)) -> FakePod:
+    pod.on("status.py", IDLE).on("prepare.py", leased(clone_commits=list(commits)))
     pod.on("sync_code.py", {"commit": COMMIT, "changed": False}).on("find_checkpoint.py", FOUND)
     return pod.on("launch.py", launched())
 
@@ -103,6 +107,26 @@ def test_lost_run_is_launched_again_from_its_record_with_what_its_bounds_leave(y
     assert made.run.checkpoint == FOUND["found"]["path"]
     assert yard.world.api.orders() == ["resume_pod pod1 1"]
     assert pod.questions("sync_code.py")[0]["pack"] is False, "the code is in the clone on the volume"
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_code_that_is_gone_from_the_volume_comes_from_here_or_is_missed_by_name(
+    yard: Yard, pod: FakePod, monkeypatch: pytest.MonkeyPatch, is_here: bool
+) -> None:
+    """The clone was deleted, and a snapshot's commit is on no branch."""
+    monkeypatch.setattr("podtasks.doors.local_git.has_commit", lambda *_: is_here)
+    monkeypatch.setattr("podtasks.doors.local_git.shallow_commits", lambda _: [])
+    asked = SimpleNamespace(stdout=io.BytesIO(b"PACK"))
+    monkeypatch.setattr("podtasks.doors.local_git.open_pack", lambda *_: contextlib.nullcontext(asked))
+    if is_here:
+        takes_the_launch(pod, commits=[])
+        assert yard.relaunch().run.run_id and pod.questions("sync_code.py")[0]["pack"] is True
+        return
+    pod.on("status.py", IDLE, IDLE).on("prepare.py", leased(clone_commits=[]))
+    stops_the_pod(yard.world)
+    with pytest.raises(CodeError, match="neither in the pod's clone any more nor in this checkout"):
+        yard.relaunch()
+    assert pod.questions("sync_code.py") == []
 
 
 def test_no_older_checkpoint_than_the_run_s_own_is_resumed_from(yard: Yard, pod: FakePod) -> None:
