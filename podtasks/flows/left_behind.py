@@ -46,7 +46,8 @@ def _means_to_stop(cloud: Cloud, pod: Pod) -> bool:
 
 
 def _order(cloud: Cloud, pod: Pod, when_done: str) -> None:
-    if when_done == "terminate":
+    # Without a network volume, what the run wrote would go with the pod.
+    if when_done == "terminate" and pod.network_volume_id:
         cloud.api.terminate_pod(pod.id)
     else:
         cloud.api.stop_pod(pod.id)

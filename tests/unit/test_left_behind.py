@@ -40,6 +40,16 @@ def test_pod_whose_guard_cannot_stop_it_is_stopped_from_here(
     assert world.report.notes == ["pod pod1 could not stop itself: it was stopped from here"]
 
 
+def test_pod_without_a_network_volume_is_never_deleted_whatever_the_record_says(world: World, pod: FakePod) -> None:
+    """A record lies where any training may write; the only copy of its outputs lies on this pod."""
+    reading = make_pod(network_volume_id="")
+    world.api.on("find_pod pod1", lambda: STOPPED if "stop_pod pod1" in world.api.calls else reading)
+    world.api.on("stop_pod pod1", None)
+    pod.on("status.py", STOPPING, STOPPING)
+    assert see(world, "terminate")
+    assert world.api.orders() == ["stop_pod pod1"]
+
+
 @pytest.mark.parametrize(
     "guard",
     [
