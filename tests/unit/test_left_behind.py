@@ -42,7 +42,7 @@ def test_pod_whose_guard_cannot_stop_it_is_stopped_from_here(
 
 def test_pod_without_a_network_volume_is_never_deleted_whatever_the_record_says(world: World, pod: FakePod) -> None:
     """A record lies where any training may write; the only copy of its outputs lies on this pod."""
-    reading = make_pod(network_volume_id="")
+    reading = make_pod(env={"PODTASKS_NETWORK_VOLUME": ""})
     world.api.on("find_pod pod1", lambda: STOPPED if "stop_pod pod1" in world.api.calls else reading)
     world.api.on("stop_pod pod1", None)
     pod.on("status.py", STOPPING, STOPPING)
