@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from podtasks.pure.errors import SettingsError
 from podtasks.pure.identity import is_unset
-from podtasks.pure.secret import Secret
+from podtasks.pure.secret import MASK, Secret
 from podtasks.pure.settings_sources import IDENTITY_FILE
 
 # execve(2), MAX_ARG_STRLEN: the most that `NAME=value` may take, with the NUL behind it.
@@ -34,6 +34,11 @@ def find_secrets(
     return found
 
 
+def describe_length(value: Secret | None) -> str | None:
+    """Return the mask with the value's length, by which one that was cut short shows; None without a value."""
+    return None if value is None else f"{MASK}, {len(value.reveal())} characters"
+
+
 def require_secrets(names: Sequence[str], values: Mapping[str, Secret]) -> dict[str, Secret]:
     """Return the value of each name.
 
@@ -41,7 +46,7 @@ def require_secrets(names: Sequence[str], values: Mapping[str, Secret]) -> dict[
         SettingsError: one has no value, or one that no variable can have. No value is quoted.
     """
     missing = [name for name in names if name not in values]
-    problems = [f"{name} has no value" for name in missing]
+    problems = [f"{name} has no value (an empty one or the example's is none)" for name in missing]
     problems += [f"{name} {why}" for name in names if name in values and (why := _why_no_variable(name, values[name]))]
     if sum(_size_bytes(name, value) for name, value in values.items()) > MAX_ALL_BYTES:
         problems.append("together they are longer than 1 MB")

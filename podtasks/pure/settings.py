@@ -13,7 +13,7 @@ from podtasks.pure.errors import SettingsError
 from podtasks.pure.identity import IDENTITY_KEYS, Identity
 from podtasks.pure.project_settings import SETTING_KEYS, Settings, project_name
 from podtasks.pure.secret import MASK, Secret
-from podtasks.pure.secret_values import find_secrets, require_secrets
+from podtasks.pure.secret_values import describe_length, find_secrets, require_secrets
 from podtasks.pure.settings_conflicts import find_conflicts
 from podtasks.pure.settings_problems import describe_problems, printable
 from podtasks.pure.settings_sources import (
@@ -68,7 +68,7 @@ class Effective:
             "notify": self.settings.notify and ADDRESS.sub(MASK, self.settings.notify),
         }
         values |= {key: getattr(self.identity, key.lower()) for key in IDENTITY_KEYS}
-        values |= {name: self.secret_values.get(name) for name in self.settings.secrets}
+        values |= {name: describe_length(self.secret_values.get(name)) for name in self.settings.secrets}
         return [(key, printable(_value_text(value)), self.sources[key]) for key, value in values.items()]
 
 

@@ -45,7 +45,7 @@ def test_only_names_that_are_listed_are_read() -> None:
 
 def test_rows_show_each_name_masked_with_its_source() -> None:
     rows = load(NAMED, {"HF_TOKEN": SENTINEL}).rows()
-    assert ("HF_TOKEN", "[secret]", "environment HF_TOKEN") in rows
+    assert ("HF_TOKEN", f"[secret], {len(SENTINEL)} characters", "environment HF_TOKEN") in rows
     assert ("WANDB_API_KEY", "(not set)", "missing") in rows
     assert SENTINEL not in str(rows)
 
