@@ -5,6 +5,7 @@ A project's `tasks.py` needs one line: `from podtasks import ns`.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ def __getattr__(name: str) -> Collection:
     """Import the tasks only when they are asked for, so that `podtasks.pure` alone stays quick to import."""
     if name != "ns":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from podtasks.tasks import ns
+    try:
+        from podtasks.tasks import ns
+    except KeyboardInterrupt:
+        # Ctrl+C so early that no task is there yet to tell of it.
+        sys.stderr.write("interrupted; nothing was done\n")
+        raise SystemExit(130) from None
 
     return ns

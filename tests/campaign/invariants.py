@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -195,12 +196,12 @@ def check_messages(observed: Observed) -> list[Violation]:
 def _bad_message(command: CommandSeen) -> str:
     if command.code is None:
         return "did not end"
-    if "Traceback (most recent call last)" in command.stderr:
+    if "Traceback (most recent call last)" in command.stderr and not _was_still_starting(command):
         return f"ended with {command.code} and a traceback: {command.stderr[-400:]!r}"
+    errors = re.findall(r"^error: ", command.stderr, re.MULTILINE)
     if command.code <= 0:
         return ""
-    errors = re.findall(r"^error: ", command.stderr, re.MULTILINE)
-    if command.code in OURS:
+    if errors or command.code in OURS:
         if len(errors) != 1:
             return f"ended with {command.code} and {len(errors)} messages: {command.stderr[-400:]!r}"
         if not re.search(r"^Next: \S", command.stderr.rpartition("\nerror: ")[2], re.MULTILINE):
@@ -209,10 +210,15 @@ def _bad_message(command: CommandSeen) -> str:
     return _bad_goodbye(command)
 
 
+def _was_still_starting(command: CommandSeen) -> bool:
+    """Return whether Ctrl+C came while nothing of podtasks was at work yet, but Python's and Invoke's own imports."""
+    return command.code == -signal.SIGINT and "podtasks" not in command.stderr.replace("podtasks/.venv/", "")
+
+
 def _bad_goodbye(command: CommandSeen) -> str:
     """Return what is wrong with the words of a command that was interrupted or had a training fail."""
     if command.code in INTERRUPTED:
-        said = "interrupted" in command.stderr or "training goes on" in command.stderr
+        said = "interrupted" in command.stderr or "goes on" in command.stderr
         return "" if said else f"was interrupted and does not say how things stand: {command.stderr[-400:]!r}"
     if "note: " not in command.stderr.rpartition("exit code")[2]:
         return f"ended with {command.code} and does not say what to do: {command.stderr[-400:]!r}"

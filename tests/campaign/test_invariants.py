@@ -184,6 +184,8 @@ TRACEBACK = "Traceback (most recent call last):\n  File x\nKeyError: 'id'\n"
         (121, FAILED + FAILED, "2 messages"),
         (121, "Next: read this\nerror: The pod went away.\n", "does not say what to do"),
         (130, "", "was interrupted"),
+        (-2, TRACEBACK.replace("File x", "File podtasks/flows/x"), "traceback"),
+        (137, "[ 1.0 s]  run a: exit code 137\nerror: The training is given up.\n", "does not say what to do"),
         (137, "[ 1.0 s]  run a: killed, exit code 137\n", "does not say what to do"),
     ],
 )
@@ -199,7 +201,10 @@ def test_failures_without_their_one_message_are_seen(code: int | None, stderr: s
         (121, "error: 2 problems:\n1. One.\nNext: a\n2. Two.\nNext: b\nNext: mend all of them\n"),
         (130, "\nview closed; training goes on and the pod stops itself\n"),
         (137, "run a: killed, exit code 137\n    note: the same command goes on\n"),
+        (137, "run a: killed, exit code 137\nerror: The training is given up.\nNext: inv logs shows why\n"),
+        (130, "\nno longer watching; a training that runs goes on\n"),
         (-9, "half a li"),
+        (-2, TRACEBACK),
     ],
 )
 def test_failures_with_their_message_are_right(code: int, stderr: str) -> None:

@@ -6,6 +6,8 @@ import errno
 import getpass
 import os
 import signal
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.program import Program
 
+import podtasks
 from podtasks.doors.user import name_user
 from podtasks.pure import errors
 from podtasks.pure.errors import PodtasksError, PodTimeoutError, combine
@@ -219,3 +222,17 @@ def test_local_cloud_is_explained_only_where_runpod_would_cost(
     assert capsys.readouterr().err == "podtasks: local cloud\n"
     assert project.introduce_cloud()
     assert "because there is no RUNPOD_API_KEY" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_the_tasks_are_imported_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(types.ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "podtasks.tasks", Interrupted("podtasks.tasks"))
+    with pytest.raises(SystemExit) as ended:
+        podtasks.__getattr__("ns")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; nothing was done\n"
