@@ -15,6 +15,7 @@ from podtasks.flows.judge import Judge
 from podtasks.flows.launched import Launched
 from podtasks.flows.left_behind import see_pod_end
 from podtasks.flows.relaunch import Ground
+from podtasks.flows.rest_of_log import show_rest
 from podtasks.flows.restarter import Restarter
 from podtasks.flows.sight import LOOK_S
 from podtasks.flows.train import make_view, note_end
@@ -94,6 +95,8 @@ class Keeper:
             if isinstance(decision, Wait) and outcome is None:
                 self._clock.sleep(FOLLOW_PAUSE_S)
             if isinstance(decision, Done | GiveUp):
+                if outcome is None:
+                    self._show_rest(watched)
                 self._tell_end(watched, decision)
                 if watched.pod is None:  # else whoever shows the end sees to it
                     self._see_pod_end(watched)
@@ -167,6 +170,12 @@ class Keeper:
             )
             self._view = (watched.run, view)
         return self._view[1]
+
+    def _show_rest(self, watched: Watched) -> None:
+        """Show what the stream of this run's log still owes, its end being known from elsewhere."""
+        if self._view is not None and self._view[0].run_id == watched.run_id:
+            ground, next_byte = self._ground, self._view[1].next_byte
+            show_rest(ground.cloud, watched.record, next_byte, self._show, ground.report)
 
     def _wait_for_sight(self, watched: Watched) -> tuple[Watched, Decision]:
         """Look until it is clear what is to be done, or the run can be followed again."""

@@ -92,11 +92,13 @@ class Stage:
         self.first_bytes: list[int | None] = []
         self.told: list[GiveUp] = []
         self.seen_off: list[str] = []
+        self.rests: list[tuple[object, int]] = []
         self.wall = WALL
         self.keys: tuple[Secret, Secret] | None = None
         monkeypatch.setattr(judge, "Lookout", self._make_lookout)
         monkeypatch.setattr(keep_going, "make_view", self._make_view)
         monkeypatch.setattr(restarter, "relaunch", self._relaunch)
+        monkeypatch.setattr(keep_going, "show_rest", lambda _, record, first, *__: self.rests.append((record, first)))
         monkeypatch.setattr(keep_going, "see_pod_end", lambda _, pod_id, *__: self.seen_off.append(pod_id))
 
     def keeper(self, bounds: Chain | None = None) -> Keeper:
@@ -208,6 +210,17 @@ def test_lost_run_is_launched_again_and_its_log_goes_on_where_it_broke_off(stage
     [told] = [step for step in stage.world.report.steps if step.startswith("restart 1 of at most 2")]
     assert "run run1 was lost with its pod" in told and "so far" in told and "/out/checkpoint-4" in told
     assert keeper.restarts == ["run2"]
+
+
+def test_rest_of_the_log_of_a_run_whose_end_only_the_volume_told_is_shown(stage: Stage) -> None:
+    keeper = stage.keeper()
+    stage.views, stage.sights = [GONE], [sight(Life.LOST, FINISHED)]
+    finish = keeper.keep(launched_here(stage, keeper))
+    assert finish.decision == Done(0, "finished") and stage.rests == [(FINISHED, View.next_byte)]
+
+    stage.views, stage.rests = [Outcome(0, "finished")], []
+    keeper.keep(launched_here(stage, keeper))
+    assert stage.rests == []
 
 
 def test_run_that_turns_out_to_live_is_followed_on_and_never_replaced(stage: Stage) -> None:
