@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ from podtasks.doors.console import printable, terminal_columns, wrap
 from podtasks.pure.errors import InstallationError, PodtasksError, SettingsError
 from podtasks.tasks.completion import install as install_completion
 from podtasks.tasks.help_text import install as install_help_text
+from podtasks.tasks.interrupts import INTERRUPTED as INTERRUPTED
+from podtasks.tasks.interrupts import heard
 from podtasks.tasks.words import TaskWithWords
 from podtasks.tasks.words import install as install_words
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from podtasks.flows.cloud import Cloud
     from podtasks.pure.settings import Effective, Identity, Settings
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 EXPOSED = (
     "others on this machine could read .runpod.env (mode {mode:o}); it is 600 now. Make new keys if others work here"
@@ -58,21 +57,8 @@ def task(
     def decorate(body: Body) -> Any:  # noqa: ANN401  Invoke's tasks are untyped
         @functools.wraps(body)
         def run(c: Context, *args: Any, **flags: Any) -> None:  # noqa: ANN401
-            try:
-                body(c, *args, **flags)
-            except PodtasksError as error:
-                raise Exit(_error_text(error), code=error.exit_code) from None
-            except KeyboardInterrupt:
-                raise Exit("\ninterrupted", code=INTERRUPTED) from None
-            except BrokenPipeError:
-                # Whoever read the output has gone, say `head`; what is left of it has nowhere to go.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise Exit(code=BROKEN_PIPE) from None
-            except (OSError, UnicodeError) as error:
-                raise _local_failure(error) from error
-            finally:
-                # A Ctrl+C too many, while Python ends, would show tracebacks of what was to be tidied up.
-                atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+            with heard():
+                _run(body, c, *args, **flags)
 
         made = invoke_task(help=dict(help), auto_shortflags=False, klass=TaskWithWords, **options)(run)
         made.words_name, made.takes_rest, made.choices = words, takes_rest, choices
@@ -82,6 +68,22 @@ def task(
     install_completion()
     install_help_text()
     return decorate
+
+
+def _run(body: Body, *args: Any, **flags: Any) -> None:  # noqa: ANN401
+    """Run a task; raise Invoke's Exit for whatever it may raise."""
+    try:
+        body(*args, **flags)
+    except PodtasksError as error:
+        raise Exit(_error_text(error), code=error.exit_code) from None
+    except KeyboardInterrupt:
+        raise Exit("\ninterrupted", code=INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read the output has gone, say `head`; what is left of it has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Exit(code=BROKEN_PIPE) from None
+    except (OSError, UnicodeError) as error:
+        raise _local_failure(error) from error
 
 
 def _error_text(error: PodtasksError) -> str:

@@ -21,7 +21,7 @@ import podtasks
 from podtasks.doors.user import name_user
 from podtasks.pure import errors
 from podtasks.pure.errors import PodtasksError, PodTimeoutError, combine
-from podtasks.tasks import entry
+from podtasks.tasks import entry, interrupts
 
 TIMEOUT = PodTimeoutError(
     "Pod p1 did not answer.", means="It was stopped, so no GPU is billed.", next_step="run the same command again"
@@ -236,3 +236,29 @@ def test_ctrl_c_while_the_tasks_are_imported_is_told_without_a_traceback(
         podtasks.__getattr__("ns")
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted; nothing was done\n"
+
+
+def test_second_ctrl_c_right_behind_the_first_changes_nothing_and_a_late_one_ends_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    with pytest.raises(Exit):
+        fail(Context(), how="interrupt")
+    signal.raise_signal(signal.SIGINT)
+    assert ends == []
+    monkeypatch.setattr(interrupts, "STILL_MEANT_FOR_TASK_S", -1.0)
+    signal.raise_signal(signal.SIGINT)
+    assert ends == [130]
+
+
+def test_next_task_of_the_same_command_line_is_interrupted_as_the_first() -> None:
+    @entry.task(help={})
+    def interrupt_itself(_: Context) -> None:
+        """Press Ctrl+C."""
+        signal.raise_signal(signal.SIGINT)
+
+    for _ in range(2):
+        with pytest.raises(Exit) as ended:
+            interrupt_itself(Context())
+        assert ended.value.code == 130
