@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterable, Iterator
@@ -341,7 +342,7 @@ def _translate(error: BaseException) -> TransportError | None:
             next_step="ssh-add the key that SSH_KEY_PATH names, then the same command again",
         )
     # paramiko has one kind of error for "no" and for no answer; the latter says nothing of the key.
-    if isinstance(error, paramiko.AuthenticationException) and "timeout" not in str(error).lower():
+    if isinstance(error, paramiko.AuthenticationException) and not re.search("timeout|transport", str(error)):
         return SshRefusedError(
             "The pod does not accept your SSH key.",
             means="The pod stops itself when no run is launched within its grace time.",

@@ -37,7 +37,10 @@ def _ignore(path: Path) -> list[str]:
     text = path.read_bytes().decode() if path.exists() else ""
     lines = text.splitlines()
     missing = [entry for entry in IGNORED if entry not in lines]
-    wanted = [entry for entry in RESULTS if not {entry, f"{entry}/", entry[1:], f"{entry[1:]}/"} & set(lines)]
+    # A venv here would be committed with everything else, or keep the first training from starting.
+    venvs = [f"/{config.parent.name}" for config in sorted(path.parent.glob("*/pyvenv.cfg"))]
+    folders = (*RESULTS, *venvs)
+    wanted = [entry for entry in folders if not {entry, f"{entry}/", entry[1:], f"{entry[1:]}/"} & set(lines)]
     in_git = [entry for entry in wanted if git_questions.has_tracked(path.parent, entry[1:])]
     missing += [entry for entry in wanted if entry not in in_git]
     left_out = [f"left out {entry} of {path.name}: git tracks files there" for entry in in_git]

@@ -51,7 +51,7 @@ def describe_why(verdict: Verdict) -> str:
     if not verdict.ends_in_s:
         return verdict.why
     word = "at the latest " if verdict.state is State.RUNNING else ""
-    return f"{verdict.why}; ends {word}in {format_duration(verdict.ends_in_s)}"
+    return f"ends {word}in {format_duration(verdict.ends_in_s)}: {verdict.why}"
 
 
 def spent_usd(verdict: Verdict) -> float | None:

@@ -14,6 +14,8 @@ from podtasks.tasks.keep import given_up, keep, make_ground, make_keeper, tell_f
 from podtasks.tasks.results import CLOUD_HELP, JSON_HELP, write_json, write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from podtasks.flows.cloud import Cloud
     from podtasks.flows.keep_going import Keeper
     from podtasks.flows.watched import Watched
@@ -48,13 +50,23 @@ def watch(c: Context, once: bool = False, adopt: bool = False, json: bool = Fals
     record = find_newest(ground)
     keeper, watched = _take(project, account, record, adopt=adopt)
     if watched is None:
-        run_id = "" if record is None else record.get("run_id")
-        what = f"run {run_id} was not launched with --until-done: nothing is done; --adopt keeps it going"
-        _tell(json, describe_nothing(record, time.time()), what if run_id else "there was no run yet")
+        _tell(json, describe_nothing(record, time.time()), _tell_unwatched(record))
     elif once:
         _look_once(keeper, watched, json=json)
     else:
         _stay(project, account, keeper, watched, json=json)
+
+
+def _tell_unwatched(record: Mapping[str, Any] | None) -> str:
+    """Return why nothing is watched, in a line."""
+    from podtasks.pure.reasons import describe_reason
+
+    if record is None:
+        return "there was no run yet"
+    run = f"run {record.get('run_id')}"
+    if record.get("ended_at") is not None and record.get("exit_code") == 0:
+        return f"{run} is done ({describe_reason(record.get('reason')) or 'finished'}): there is nothing to watch"
+    return f"{run} was not launched with --until-done: nothing is done; --adopt keeps it going"
 
 
 def _open(project: Project) -> Cloud | None:

@@ -49,10 +49,11 @@ def test_the_sdks_import_has_no_librarys_log_printed() -> None:
     assert "a secret" not in done.stderr
 
 
-def test_no_answer_to_a_login_says_nothing_of_the_key() -> None:
+@pytest.mark.parametrize("said", ["Authentication timeout.", "Authentication failed: transport shut down or saw EOF"])
+def test_no_answer_to_a_login_says_nothing_of_the_key(said: str) -> None:
     import paramiko
 
-    late = _translate(paramiko.AuthenticationException("Authentication timeout."))
+    late = _translate(paramiko.AuthenticationException(said))
     refused = _translate(paramiko.AuthenticationException("Authentication failed."))
 
     assert type(late) is TransportError and "link" in late.what

@@ -29,6 +29,7 @@ HOSTILE = "\x1b]0;owned\x07 \x1b[31mred\x1b[0m \x1b]8;;http://x\x1b\\ \x9b2J \u2
 STEERING = ("\x1b", "\x07", "\x9b", "\u202e", "\r", "\x08", "\x7f", "\udc80", "\u2028")
 # What may write to standard output or standard error by itself; all else goes through doors/console.
 WRITERS = {
+    "__init__.py",  # a constant, before anything is imported
     "doors/console.py",
     "doors/progress.py",  # numbers and constant titles
     "tasks/completion.py",  # candidates, to the shell

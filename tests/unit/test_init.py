@@ -82,3 +82,12 @@ def test_folders_that_are_ignored_or_in_git_already_are_left_as_they_are(tmp_pat
         "added    /fetched to .gitignore",
         "left out /checkpoints of .gitignore: git tracks files there",
     ]
+
+
+def test_a_venv_of_any_name_is_kept_out_of_git(tmp_path: Path) -> None:
+    for name in (".venv", "env-3.11"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pyvenv.cfg").touch()
+    write_project_files(tmp_path)
+    assert (tmp_path / ".gitignore").read_text().endswith(RESULTS + "/.venv\n/env-3.11\n")
+    assert {line.split()[0] for line in write_project_files(tmp_path)} == {"kept"}

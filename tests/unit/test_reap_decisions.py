@@ -210,11 +210,11 @@ def test_table_says_what_is_done_with_each_pod_and_why() -> None:
     verdicts = [judge(sight) for sight in sights]
     assert build_rows(verdicts, Wish()) == [
         ["pod1", "demo", "1 x RTX 4090", "$0.69", "2 h 0 min", "$1.38", "running", "-",
-         "run digits-1; ends at the latest in 60 min"],
+         "ends at the latest in 60 min: run digits-1"],
         ["cpu1", "demo", "CPU", "$0.08", "?", "?", "idle", "delete",
          "nothing runs on it, and its guard would not stop it"],
         ["bbb", "other", "1 x RTX 4090", "$0.69", "60 s", "$0.01", "grace", "-",
-         "no run on it; stops itself when its grace time is over; ends in 14 min"],
+         "ends in 14 min: no run on it; stops itself when its grace time is over"],
         ["zzz", "somebody's", "1 x RTX 4090", "$0.69", "?", "?", "stranger", "-",
          "not made by podtasks: RunPod's console stops it, under Pods"],
     ]  # fmt: skip
