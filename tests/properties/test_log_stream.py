@@ -32,6 +32,7 @@ PIECES = st.one_of(
 )
 BLOCKS = st.sampled_from([1, 2, 7, 64, 1 << 16])
 MOST_ACTIONS = 25
+GIVEN_UP = "the link broke before the log's last bytes came; the volume has them"
 
 
 class Link:
@@ -135,13 +136,19 @@ def test_a_view_shows_every_byte_once_over_any_links(
             clock=world.clock,
         )
         actions: list[str] = []
+        began = world.clock.now()
         with (
             mock.patch.object(ssh, "PodShell", lambda *_: Link(run, data, actions, breaks=breaks)),
             mock.patch.object(follow, "PodPrograms", Programs),
         ):
             outcome = view.follow()
-        assert b"".join(shown) == run.written
-        assert copy.read_bytes() == run.written
+        log = b"".join(shown)
+        assert copy.read_bytes() == log
+        if GIVEN_UP in world.report.notes:
+            # The run had ended, and then no link held for as long as a pod waits.
+            assert run.written.startswith(log) and world.clock.now() - began >= follow.REST_LIMIT_S
+        else:
+            assert log == run.written
         assert outcome.exit_code is not None
         assert run.written.endswith(b"EXIT_CODE=%d\n" % outcome.exit_code)
 
