@@ -32,7 +32,7 @@ _DAMAGE = re.compile(
     r"unresolved delta|missing (blob|tree|commit|object)|bad object|bad tree|object file .* is empty"
     r"|loose object|corrupt|unable to read (tree|sha1|[0-9a-f]{40})|could not parse|is broken"
     r"|pack has bad|index file smaller|bad index file|bad signature|bad ref|invalid sha1 pointer"
-    r"|not a git repository|failed to read object|does not match index|reference is not a tree"
+    r"|not a git repository|failed to read object|does not match index|reference is not a tree|nonexistent object"
 )
 
 

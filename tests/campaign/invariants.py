@@ -212,7 +212,9 @@ def _bad_message(command: CommandSeen) -> str:
 
 def _was_still_starting(command: CommandSeen) -> bool:
     """Return whether Ctrl+C came while nothing of podtasks was at work yet, but Python's and Invoke's own imports."""
-    return command.code == -signal.SIGINT and "podtasks" not in command.stderr.replace("podtasks/.venv/", "")
+    # 1 where it came before Python had read its site module, which then calls it a fatal error.
+    was_interrupted = command.code in (-signal.SIGINT, 1) and command.stderr.rstrip().endswith("KeyboardInterrupt")
+    return was_interrupted and "podtasks" not in command.stderr.replace("podtasks/.venv/", "")
 
 
 def _bad_goodbye(command: CommandSeen) -> str:

@@ -171,6 +171,7 @@ def test_losses_are_seen() -> None:
 # 5
 
 TRACEBACK = "Traceback (most recent call last):\n  File x\nKeyError: 'id'\n"
+INTERRUPTED_AT_START = TRACEBACK.replace("KeyError: 'id'", "KeyboardInterrupt")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,8 @@ TRACEBACK = "Traceback (most recent call last):\n  File x\nKeyError: 'id'\n"
         (121, FAILED + FAILED, "2 messages"),
         (121, "Next: read this\nerror: The pod went away.\n", "does not say what to do"),
         (130, "", "was interrupted"),
-        (-2, TRACEBACK.replace("File x", "File podtasks/flows/x"), "traceback"),
+        (-2, INTERRUPTED_AT_START.replace("File x", "File podtasks/flows/x"), "traceback"),
+        (-2, TRACEBACK, "traceback"),
         (137, "[ 1.0 s]  run a: exit code 137\nerror: The training is given up.\n", "does not say what to do"),
         (137, "[ 1.0 s]  run a: killed, exit code 137\n", "does not say what to do"),
     ],
@@ -204,7 +206,8 @@ def test_failures_without_their_one_message_are_seen(code: int | None, stderr: s
         (137, "run a: killed, exit code 137\nerror: The training is given up.\nNext: inv logs shows why\n"),
         (130, "\nno longer watching; a training that runs goes on\n"),
         (-9, "half a li"),
-        (-2, TRACEBACK),
+        (-2, INTERRUPTED_AT_START),
+        (1, INTERRUPTED_AT_START),
     ],
 )
 def test_failures_with_their_message_are_right(code: int, stderr: str) -> None:

@@ -357,6 +357,28 @@ def test_damaged_objects_are_set_aside_and_the_next_sync_is_whole(pod: Pod, loca
     assert [path.read_text() for path in (pod.volume / "runs/saved").rglob("data.bin")] == ["edited"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: packfile objects/pack/pack-1.pack does not match index",
+        "fatal: reference is not a tree: 145005091205111ec22d6343893cb4c5b13b5e24",
+        "fatal: update_ref failed: trying to write ref 'refs/podtasks/x' with nonexistent object 145005091205",
+    ],
+)
+def test_what_git_says_of_a_damaged_clone_is_known(said: str) -> None:
+    assert is_damage(said)
+
+
+def test_a_branch_that_is_not_there_is_no_damage() -> None:
+    assert not is_damage("fatal: couldn't find remote ref main")
+
+
+def is_damage(said: str) -> bool:
+    program = "import pod_clone, sys; print(pod_clone.GitFailed(('checkout',), sys.argv[1]).is_damage)"
+    words = [sys.executable, "-c", program, said]
+    return subprocess.run(words, cwd=PROGRAM.parent, check=True, capture_output=True, text=True).stdout == "True\n"
+
+
 def test_checkout_killed_half_way_is_finished_without_false_edits(pod: Pod, local: Local, synced: str) -> None:
     commit = local.commit(train__py="two\n", data__bin=b"two", new__py="new\n" * 50, other__py="other\n")
     git(pod.clone, "index-pack", "--stdin", "--fix-thin", stdin=local.pack(commit, (synced,)))
