@@ -144,6 +144,7 @@ def test_lost_repeated_and_altered_lines_are_seen(changes: dict[str, object], to
             "printed": (Printed("a0-0123ab", 1, False), *seen().printed[1:]),
         },
         {"commands": (command(stdout=RUN[:-20], is_excused=True),)},
+        {"commands": (command(stdout=RUN[:-20], stderr="note: the end was not shown; inv logs shows it\n"),)},
         {"commands": (command(-9, stdout=RUN[:30]),)},
         {"commands": (command(126, stdout=CUT, stderr=FAILED), command())},
         {"commands": (command(stdout=CUT[:-4] + RUN),)},
