@@ -198,7 +198,9 @@ def check_messages(observed: Observed) -> list[Violation]:
 def _bad_message(command: CommandSeen) -> str:
     if command.code is None:
         return "did not end"
-    if "Traceback (most recent call last)" in command.stderr and not _was_still_starting(command):
+    if _was_still_starting(command):
+        return ""
+    if "Traceback (most recent call last)" in command.stderr:
         return f"ended with {command.code} and a traceback: {command.stderr[-400:]!r}"
     errors = re.findall(r"^error: ", command.stderr, re.MULTILINE)
     if command.code <= 0:
