@@ -26,11 +26,13 @@ class Observer:
         project: the value of PODTASKS_PROJECT in its pods.
         identity: the path of its .runpod.env.
         secrets: name and value of each secret that must be nowhere.
+        trainings_own: the names of those that trainings have in their environment by right.
     """
 
     project: str
     identity: Path
     secrets: Mapping[str, bytes]
+    trainings_own: frozenset[str] = frozenset()
     trainings: dict[int, Lived] = field(default_factory=dict)
     ended: list[Lived] = field(default_factory=list)
     doubles: list[Moment] = field(default_factory=list)
@@ -82,7 +84,7 @@ class Observer:
         pod = environment.get(b"RUNPOD_POD_ID", b"").decode()
         self.trainings[pid] = Lived(pid, pod, now, now)
         for name, value in self.secrets.items():
-            if any(value in text for text in environment.values()):
+            if name not in self.trainings_own and any(value in text for text in environment.values()):
                 self.leaks.append(Moment(now, f"{name} in the environment of training {pid}"))
         return True
 

@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--resume")
     arguments = parser.parse_args()
     config = read_config(arguments.config)
+    require_token(config)
     voice = Voice(Journal(os.environ["CAMPAIGN_JOURNAL"]))
     step, weights = load(arguments.resume) if arguments.resume else (0, first_weights())
     voice.say(f"training from step {step} of {config['steps']}")
@@ -81,6 +82,12 @@ def main() -> int:
     save(os.path.join(config["output_dir"], "final_model"), step, weights)
     voice.say("trained")
     return 0
+
+
+def require_token(config: dict[str, str]) -> None:
+    """End the training unless it has been given the secret that it was promised."""
+    if hashlib.sha256(os.environ.get("HF_TOKEN", "").encode()).hexdigest() != config["token_sha256"]:
+        raise SystemExit("HF_TOKEN is not what it should be")
 
 
 def first_weights() -> str:

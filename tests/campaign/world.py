@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import shutil
@@ -20,7 +21,7 @@ from tests.campaign.command_server import Command, CommandServer
 from tests.campaign.observer import SCANNER, Observer
 from tests.campaign.schedule import Plan
 from tests.campaign.strike import Missed
-from tests.campaign.users_files import UsersFiles
+from tests.campaign.users_files import TOKEN, UsersFiles
 from tests.end_to_end.project import ROOT, TrainingProject
 
 VOLUME_SIZE = "24m"
@@ -31,6 +32,7 @@ NETWORK_VOLUME_ID={volume_id}
 
 POD_ID=
 SSH_KEY_PATH={ssh_key}
+HF_TOKEN={token}
 {more}
 """
 CONFIG = f"""\
@@ -39,6 +41,7 @@ logging_dir: logs/run
 steps: {pipeline.STEPS}
 save_steps: {pipeline.SAVE_STEPS}
 step_s: {pipeline.STEP_S}
+token_sha256: {{token_sha256}}
 """
 # What a command launched for the next seed must not find of the seeds before it.
 LEFT_ALONE = frozenset({"cloud", "local_key", "local_key.pub", ".gitignore"})
@@ -201,20 +204,22 @@ class World:
         self.project.start_cloud("--idle-exit-s", "600")
         server = self.project.server()
         self._volume = self.project.volume
+        self._token = f"hf_SENTINEL{os.urandom(12).hex()}"
         self._mount()
         self._write_project()
         key = ensure_login_key(self.folder / "key")
-        self._identity = {"volume_id": server["volume_id"], "ssh_key": str(key)}
+        self._identity = {"volume_id": server["volume_id"], "ssh_key": str(key), "token": self._token}
         self._key, self._url = server["key"], server["url"]
         self._sentinel = f"rpa_SENTINEL{os.urandom(12).hex()}"
         secrets = {
             "the API key": self._key,
             "the S3 secret key": server["s3_secret_key"],
             "the unused API key": self._sentinel,
+            TOKEN: self._token,
         }
         self.secrets = {name: value.encode() for name, value in secrets.items()}
         self.users = UsersFiles(self.project.path, self._volume)
-        self.observer = Observer(self._name, self.project.path / ".runpod.env", self.secrets)
+        self.observer = Observer(self._name, self.project.path / ".runpod.env", self.secrets, frozenset({TOKEN}))
         SCANNER.add(self.observer)
         self._exits.callback(SCANNER.remove, self.observer)
         self._server = CommandServer(self._code, self.project.environment())
@@ -241,9 +246,14 @@ class World:
 
     def _write_project(self) -> None:
         self.project.set(
-            project=self._name, env='{CAMPAIGN_JOURNAL: "{mount_path}/mine/journal"}', stop_grace_s="2", data="{}"
+            project=self._name,
+            env='{CAMPAIGN_JOURNAL: "{mount_path}/mine/journal"}',
+            stop_grace_s="2",
+            data="{}",
+            secrets="[HF_TOKEN]",
         )
-        (self.project.path / "configs/run.yaml").write_text(CONFIG)
+        config = CONFIG.format(token_sha256=hashlib.sha256(self._token.encode()).hexdigest())
+        (self.project.path / "configs/run.yaml").write_text(config)
         (self.project.path / "scripts/train.py").write_text(Path(pipeline.__file__).read_text())
         with open(self.project.path / ".gitignore", "a") as ignored:
             ignored.write("notes.txt\n")
