@@ -114,7 +114,7 @@ class Play:
     # Commands that are struck
 
     def _run_struck(self, attempt: int) -> None:
-        command = self.world.start(*(["--until-done"] if self.plan.until_done else []))
+        command = self.world.start(*self.world.struck_words)
         clockwork = Clockwork(self.world, command)
         busy_until = time.monotonic()
         deadline = busy_until + COMMAND_TIMEOUT_S

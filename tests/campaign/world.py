@@ -80,9 +80,14 @@ class World:
         return self.commands[-1]
 
     def start_again(self) -> Command:
-        """Start a second `inv train` beside the running one."""
+        """Start a second `inv train` beside the running one; with --until-done, two watch the same training."""
         self.note("a second inv train")
-        return self.start()
+        return self.start(*self.struck_words)
+
+    @property
+    def struck_words(self) -> tuple[str, ...]:
+        """The further words of the commands that are struck."""
+        return ("--until-done",) if self._now_playing.until_done else ()
 
     def restart_cloud(self) -> None:
         """Kill the emulator and start it again on its state; its pods go on meanwhile."""
