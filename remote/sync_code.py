@@ -3,7 +3,8 @@
 
 In: {"clone", "code": "origin"|"local", "url", "branch", "commit", "shallow": [commits], "pack": bool,
 "known_hosts": [lines]}; with "pack" a git pack follows; "known_hosts" are the SSH host keys to trust.
-Out: {"commit", "cloned", "changed", "patch", "kept_ref", "overwritten"}.
+Out: {"commit", "cloned", "changed", "patch", "kept_ref", "overwritten"}; refused with "set_aside", a
+path, where a damaged clone was moved out of the way and the code must be sent whole.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def sync(request: Mapping[str, Any], volume: str) -> dict[str, Any]:
         if request["code"] == "origin":
             return _sync_once(clone, volume, request)
         raise Refused(
-            f"The pod's clone was damaged; its .git is kept in {aside}. Run the same command again: the code "
-            "is then sent whole.",
+            f"The pod's clone was damaged; its .git is kept in {aside}.",
             str(failure.answer["detail"]),
+            set_aside=str(aside),
         ) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from podtasks.doors.console import Reporter
 from podtasks.flows.checkpoint_search import find_checkpoint
 from podtasks.flows.pod_programs import PodPrograms
 from podtasks.pure import pod_programs
-from podtasks.pure.errors import CodeError, PodFailedError, PodtasksError, RunActiveError
+from podtasks.pure.errors import CloneSetAsideError, CodeError, PodFailedError, PodtasksError, RunActiveError
 from podtasks.pure.pod import Pod
 from podtasks.pure.run import Checkpoint, Launch, Run, build_run_request, parse_run
 
@@ -101,6 +101,19 @@ def _sync_code(
     report: Reporter,
 ) -> None:
     have = [str(commit) for commit in prepared.get("clone_commits") or []]
+    try:
+        answer = _send_code(programs, launch, have, root)
+    except CloneSetAsideError as error:
+        report.note(f"the pod's clone was damaged; its .git is kept in {error.kept_in}, and the code is sent whole")
+        answer = _send_code(programs, launch, [], root)
+    how = "cloned" if answer.get("cloned") else "synced" if answer.get("changed") else "unchanged"
+    report.step(f"code {how}: {launch.branch} at {launch.commit[:10]} in {launch.clone}")
+    for text in _describe_kept(answer):
+        report.note(text)
+
+
+def _send_code(programs: PodPrograms, launch: Launch, have: Sequence[str], root: Path) -> dict[str, Any]:
+    """Put the clone, which has the commits `have`, on the launch's commit; return what the pod says of it."""
     pack = launch.code != "origin" and launch.commit not in have
     if pack and launch.after_run and not local_git.has_commit(root, launch.commit):
         raise _lost_code(launch)
@@ -118,13 +131,8 @@ def _sync_code(
     }
     if pack:
         with local_git.open_pack(root, launch.commit, have) as process:
-            answer = programs.run("sync_code.py", question, ssh.read_in_chunks(process.stdout))
-    else:
-        answer = programs.run("sync_code.py", question)
-    how = "cloned" if answer.get("cloned") else "synced" if answer.get("changed") else "unchanged"
-    report.step(f"code {how}: {launch.branch} at {launch.commit[:10]} in {launch.clone}")
-    for text in _describe_kept(answer):
-        report.note(text)
+            return programs.run("sync_code.py", question, ssh.read_in_chunks(process.stdout))
+    return programs.run("sync_code.py", question)
 
 
 def _lost_code(launch: Launch) -> CodeError:

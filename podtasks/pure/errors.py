@@ -55,6 +55,14 @@ class CodeError(PodtasksError):
     exit_code = 104
 
 
+class CloneSetAsideError(CodeError):
+    """The pod's clone was damaged and moved to `kept_in`; the code must be sent whole."""
+
+    def __init__(self, what: str, *, kept_in: str, next_step: str, means: str = "") -> None:
+        super().__init__(what, next_step=next_step, means=means)
+        self.kept_in = kept_in
+
+
 class ApiError(PodtasksError):
     """RunPod's API answered something that cannot be used."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from podtasks.pure.errors import (
+    CloneSetAsideError,
     CodeError,
     OvertakenError,
     PodtasksError,
@@ -121,7 +122,7 @@ def _parse_json(stdout: bytes) -> dict[str, Any] | None:
 
 def describe_refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
     """Return the error that a program's refusal stands for."""
-    reasons = [str(answer[name]).rstrip(".") for name in ("error", "detail") if answer.get(name)]
+    reasons = [_quote(str(answer[name])).rstrip(".") for name in ("error", "detail") if answer.get(name)]
     detail = ": ".join(reasons) or "no reason given"
     if answer.get("overtaken"):
         return OvertakenError(
@@ -129,6 +130,13 @@ def describe_refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
             run_id=str(answer["overtaken"]),
             means="Nothing was touched: somebody else was faster.",
             next_step="inv logs follows the newest run",
+        )
+    if answer.get("set_aside"):
+        return CloneSetAsideError(
+            f"The pod refused. {detail}.",
+            kept_in=str(answer["set_aside"]),
+            means="No training was started. Edits that were in the clone are saved on the volume.",
+            next_step="run the same command again: the code is then sent whole",
         )
     kinds = {"sync_code.py": CodeError, "find_checkpoint.py": UsageError}
     steps = {
@@ -141,6 +149,11 @@ def describe_refusal(program: str, answer: Mapping[str, Any]) -> PodtasksError:
         means="No training was started. The pod stops itself within its grace time; inv stop does it now.",
         next_step=steps.get(program, "inv logs shows what the pod did last; then run the same command again"),
     )
+
+
+def _quote(text: str) -> str:
+    """Return what a program said with each line once, and no line of it where one of ours could be."""
+    return "\n  ".join(dict.fromkeys(line.rstrip() for line in text.strip().splitlines() if line.strip()))
 
 
 def _failure(program: str, exit_code: int, stderr: bytes) -> RemoteCommandError:

@@ -87,7 +87,7 @@ class Pod:
         pack = request.pop("pack", b"")
         assert isinstance(pack, bytes)
         code, answer = self.run({"code": "local", **request}, pack)
-        assert (code, sorted(answer)) == (20, ["detail", "error"])
+        assert (code, sorted({"set_aside", *answer})) == (20, ["detail", "error", "set_aside"])
         return str(answer["error"])
 
     def head(self) -> str:
@@ -323,7 +323,7 @@ def test_half_made_clone_is_mended(pod: Pod, local: Local, synced: str, broken: 
         path.write_bytes(b"")
     code, answer = pod.run({"code": "local", "commit": synced}, local.pack(synced))
     if code == 20:
-        assert "Run the same command again" in answer["error"]
+        assert Path(answer["set_aside"]).is_dir()
     pod.sync(commit=synced, pack=local.pack(synced))
     assert (pod.clone / "train.py").read_text() == "print('one')\n"
 
@@ -350,7 +350,7 @@ def test_damaged_objects_are_set_aside_and_the_next_sync_is_whole(pod: Pod, loca
     (pod.clone / "notes.txt").write_text("mine")
     (pod.clone / "data.bin").write_text("edited")
     commit = local.commit(train__py="2")
-    assert "Run the same command again" in pod.refusal(commit=commit, pack=local.pack(commit, (synced,)))
+    assert "The pod's clone was damaged" in pod.refusal(commit=commit, pack=local.pack(commit, (synced,)))
     pod.sync(commit=commit, pack=local.pack(commit))
     assert list((pod.volume / "runs/saved").glob("*-git/HEAD"))
     assert (pod.clone / "notes.txt").read_text() == "mine"
@@ -442,7 +442,7 @@ def test_pack_that_breaks_off_is_refused_and_sent_again(pod: Pod, local: Local) 
 def test_thin_pack_whose_base_is_missing_leads_to_a_whole_one(pod: Pod, local: Local) -> None:
     base = local.commit(text="line\n" * 5000)
     commit = local.commit(text="line\n" * 5000 + "more\n")
-    assert "Run the same command again" in pod.refusal(commit=commit, pack=local.pack(commit, (base,)))
+    assert "The pod's clone was damaged" in pod.refusal(commit=commit, pack=local.pack(commit, (base,)))
     pod.sync(commit=commit, pack=local.pack(commit))
 
 

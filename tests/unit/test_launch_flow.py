@@ -17,6 +17,7 @@ from podtasks.doors.ssh import Output
 from podtasks.flows.connect import build_login
 from podtasks.flows.launch import LEASE_WAIT_S, PodHeldError, launch_training
 from podtasks.pure.errors import (
+    CloneSetAsideError,
     CodeError,
     PodFailedError,
     PodtasksError,
@@ -186,6 +187,28 @@ def test_code_that_the_pod_lacks_is_sent_as_a_pack_against_what_it_has(
     question = pod.questions("sync_code.py")[0]
     assert (question["pack"], question["shallow"]) == (True, ["5" * 40])
     assert world.report.steps[0].startswith("code cloned: main at")
+
+
+def test_code_is_sent_whole_at_once_where_the_clone_was_damaged(
+    world: World, pod: FakePod, packs: list[tuple[str, list[str]]]
+) -> None:
+    damaged = refusal("The pod's clone was damaged.", set_aside="/workspace/runs/saved/x-git")
+    pod.on("prepare.py", leased(clone_commits=[COMMIT])).on("sync_code.py", damaged, {**SYNCED, "cloned": True})
+    pod.on("find_checkpoint.py", NOTHING_FOUND).on("launch.py", launched())
+    launch(world, pod)
+    assert packs == [(COMMIT, [])]
+    assert world.report.notes == [
+        "the pod's clone was damaged; its .git is kept in /workspace/runs/saved/x-git, and the code is sent whole"
+    ]
+
+
+@pytest.mark.usefixtures("packs")
+def test_clone_that_is_damaged_again_ends_the_launch(world: World, pod: FakePod) -> None:
+    damaged = refusal("The pod's clone was damaged.", set_aside="/workspace/runs/saved/x-git")
+    ready(pod).on("sync_code.py", damaged, damaged)
+    with pytest.raises(CloneSetAsideError) as caught:
+        launch(world, pod)
+    assert "run the same command again" in caught.value.next_step
 
 
 def test_code_from_the_origin_is_never_sent_from_here(

@@ -112,6 +112,13 @@ def test_refusal_becomes_the_error_it_stands_for(program: str, expected: type[Po
     assert "No training was started" in caught.value.means
 
 
+def test_lines_that_a_program_quotes_come_once_and_never_where_ours_begin() -> None:
+    detail = "error: pack x is bad\nerror: pack x is bad\n\nfatal: not a tree\n"
+    with pytest.raises(CodeError) as caught:
+        parse_answer("sync_code.py", 20, json.dumps({"error": "No", "detail": detail}).encode(), b"")
+    assert caught.value.what == "The pod refused. No: error: pack x is bad\n  fatal: not a tree."
+
+
 def test_refusal_without_detail_gives_the_short_error() -> None:
     with pytest.raises(RemoteCommandError, match=r"The pod refused\. short\."):
         parse_answer("launch.py", 20, b'{"error": "short"}', b"")
