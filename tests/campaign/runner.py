@@ -114,7 +114,9 @@ class Play:
     # Commands that are struck
 
     def _run_struck(self, attempt: int) -> None:
-        command = self.world.start(*self.world.struck_words)
+        # A training that is done leaves nothing to strike: it is begun anew.
+        is_done = attempt > 0 and self.world.command.poll() == 0
+        command = self.world.start(*self.world.struck_words, *(["--force-restart"] if is_done else []))
         clockwork = Clockwork(self.world, command)
         busy_until = time.monotonic()
         deadline = busy_until + COMMAND_TIMEOUT_S
