@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-# Whoever starts the tests in the background of a script has Ctrl+C ignored, and so would every command tested here.
+# Whoever starts the tests in the background of a script, or with nohup, has Ctrl+C or hang-ups ignored, and so would
+# every command tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
