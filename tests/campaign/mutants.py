@@ -135,8 +135,8 @@ MUTANTS = (
         (
             Edit(
                 "podtasks/tasks/entry.py",
-                "raise Exit(_error_text(error), code=error.exit_code) from None\n            except KeyboardInterrupt",
-                "raise\n            except KeyboardInterrupt",
+                "raise Exit(_error_text(error), code=error.exit_code) from None\n    except KeyboardInterrupt",
+                "raise\n    except KeyboardInterrupt",
             ),
         ),
     ),
