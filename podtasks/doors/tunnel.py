@@ -77,7 +77,8 @@ class Tunnel:
             upward = threading.Thread(target=_copy_up, args=(connection, channel), daemon=True)
             upward.start()
             _copy_down(channel, connection)
-            channel.close()
+            with contextlib.suppress(OSError, EOFError):  # the link may be the first to go
+                channel.close()
             upward.join()
 
 
